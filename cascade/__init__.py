@@ -1,0 +1,1 @@
+"""Cascade: a two-stage text-safety service."""

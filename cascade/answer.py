@@ -1,0 +1,148 @@
+"""What was found -> the contract's answer: *opinions* -> merged probability -> ruling -> *response* with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+from cascade.merging.stages import merge
+from cascade.merging.verdict import UNSAFE, Evidence, Ruling, fallback, rule
+from cascade.policy.model import Policy
+from cascade.scoring import Opinion
+from cascade.v1.check_pb2 import (
+    Category,
+    CheckRequest,
+    CheckResponse,
+    Coverage,
+    Hazard,
+    Route,
+    Span,
+    StageReport,
+)
+from stages.taxonomy import HAZARDS
+
+MAX_SPANS = 10  # of each stage
+SPAN_SHARE = 0.5  # what a window needs of the worst window's probability to be named as evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that is known of a content when it is to be ruled on.
+
+    ``trouble`` says which stage was wanted but failed, and why: stage 1 if there is no ``first`` opinion, else stage 2.
+    Without trouble, no ``second`` opinion means that stage 2 was not wanted.
+    """
+
+    route: Route
+    first: Opinion | None
+    second: Opinion | None = None
+    trouble: str = ""
+
+
+def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckResponse:
+    """Rules on a content and gives the evidence."""
+    first, second = findings.first, findings.second
+    hazards = _hazards(request, policy, second)
+    probability, ruling = _ruling(policy, findings, hazards)
+    spans = [span for name, opinion in _opinions(findings) for span in _spans(name, opinion)]
+    spans.sort(key=lambda span: span.score, reverse=True)
+    return CheckResponse(
+        request_id=request.request_id or uuid4().hex,
+        verdict=ruling.verdict,
+        action=ruling.action,
+        unsafe_probability=probability,
+        hazards=hazards,
+        categories=[Category(name=name, probability=value) for name, value in first.labels.items()] if first else [],
+        route=findings.route,
+        stages=[_report(name, opinion) for name, opinion in _opinions(findings)],
+        coverage=_coverage(first),
+        spans=spans,
+        merge_rule=policy.merge.rule if second else "stage1" if first else "",
+        override_rule=ruling.override_rule,
+        degraded=bool(findings.trouble),
+        degraded_reason=findings.trouble,
+        policy_revision=policy.revision,
+    )
+
+
+def _ruling(policy: Policy, findings: Findings, hazards: list[Hazard]) -> tuple[float, Ruling]:
+    """The probability that the content is unsafe, and what the policy makes of it."""
+    first, second = findings.first, findings.second
+    if first is None:
+        ruling = fallback(policy.stage1.on_error, "stage1.on_error")
+        return float(ruling.verdict == UNSAFE), ruling
+    if findings.trouble and policy.stage2.on_error != "stage1_only":
+        return first.probability, fallback(policy.stage2.on_error, "stage2.on_error")
+    probability, threshold = first.probability, policy.stage1.unsafe_threshold
+    if second:
+        probability, threshold = merge(first.logit, second.logit, policy.merge), policy.stage2.unsafe_threshold
+    flagged = {hazard.slug for hazard in hazards if hazard.flagged}
+    evidence = Evidence(
+        probability=probability,
+        threshold=threshold,
+        stage1_sure=first.probability >= policy.route.high,
+        flagged=flagged,
+        elsewhere=not flagged and any(_over(hazard) for hazard in hazards),
+    )
+    return probability, rule(evidence, policy)
+
+
+def _hazards(request: CheckRequest, policy: Policy, second: Opinion | None) -> list[Hazard]:
+    """All hazards; flagged are those over their thresholds that the request asks about."""
+    asked = set(request.options.hazards)
+    found = []
+    for known in HAZARDS:
+        hazard = Hazard(slug=known.slug, code=known.code, threshold=policy.hazards[known.slug].threshold)
+        if second and known.slug in second.labels:
+            hazard.probability = second.labels[known.slug]
+        hazard.flagged = _over(hazard) and (not asked or known.slug in asked)
+        found.append(hazard)
+    return found
+
+
+def _over(hazard: Hazard) -> bool:
+    return hazard.HasField("probability") and hazard.probability >= hazard.threshold
+
+
+def _opinions(findings: Findings) -> Iterator[tuple[str, Opinion]]:
+    if findings.first:
+        yield "stage1", findings.first
+    if findings.second:
+        yield "stage2", findings.second
+
+
+def _report(name: str, opinion: Opinion) -> StageReport:
+    return StageReport(
+        name=name,
+        model=opinion.model.name,
+        revision=opinion.model.revision,
+        device=opinion.model.device,
+        unsafe_probability=opinion.uncalibrated,
+        calibrated_probability=opinion.probability,
+        tokenize_ms=opinion.tokenize_ms,
+        queue_ms=opinion.queue_ms,
+        infer_ms=opinion.infer_ms,
+    )
+
+
+def _coverage(first: Opinion | None) -> Coverage:
+    """Stage 1 reads everything or, where it failed, nothing."""
+    if first is None:
+        return Coverage(truncated=True)
+    return Coverage(tokens_total=first.tokens, tokens_scored=first.tokens, segments=first.segments)
+
+
+def _spans(name: str, opinion: Opinion) -> list[Span]:
+    """The windows that carry a stage's score; a place that several views show counts once, with its worst score."""
+    worst: dict[tuple[str, int, int], float] = {}
+    for passage in opinion.passages:
+        place = (passage.field, passage.start, passage.end)
+        worst[place] = max(worst.get(place, 0.0), passage.probability)
+    enough = SPAN_SHARE * max(worst.values(), default=0.0)
+    ranked = sorted(worst.items(), key=lambda item: item[1], reverse=True)[:MAX_SPANS]
+    return [
+        Span(field=field, start=start, end=end, stage=name, score=score)
+        for (field, start, end), score in ranked
+        if score >= enough
+    ]

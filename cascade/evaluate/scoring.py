@@ -1,0 +1,131 @@
+"""Rows -> *pipeline* -> what stage 1, stage 2 and the cascade say of each row.
+
+The cascade's numbers are the answers of ``check`` themselves. Where it did not ask stage 2, the row is checked once
+more under the same policy with every text escalated, for what stage 2 alone would have said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.bulk import Checker, check_patiently, in_order
+from cascade.content import check_request
+from cascade.errors import CascadeError
+from cascade.evaluate.rows import Row
+from cascade.pipeline import Pipeline
+from cascade.policy import PolicyStore
+from cascade.v1.check_pb2 import CheckResponse, RouteReason, StageReport, Verdict
+
+EVERYTHING = "evaluation-escalates-everything"
+
+
+class EvaluationError(CascadeError):
+    """A row got no full answer, so that the numbers would not be those of all rows."""
+
+    reason = "EVALUATION_FAILED"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was said of one row; probabilities are calibrated, hazards in canonical order, NaN where unknown."""
+
+    stage1: float
+    stage2: float
+    cascade: float
+    unsafe: bool
+    controversial: bool
+    escalated: bool
+    reason: str
+    hazards: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was said of rows, an entry a row in each field; ``hazards`` has shape (rows, 14)."""
+
+    stage1: NDArray[np.float64]
+    stage2: NDArray[np.float64]
+    cascade: NDArray[np.float64]
+    unsafe: NDArray[np.bool_]
+    controversial: NDArray[np.bool_]
+    escalated: NDArray[np.bool_]
+    reason: NDArray[np.str_]
+    hazards: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, judged: Sequence[Judged]) -> Scores:
+        """Collects rows; at least one."""
+        return cls(*(np.array([getattr(row, field.name) for row in judged]) for field in fields(Judged)))
+
+    def at(self, indices: NDArray[np.int_]) -> Scores:
+        """Some of the rows."""
+        return Scores(*(getattr(self, field.name)[indices] for field in fields(self)))
+
+
+def evaluation_pipeline(pipeline: Pipeline) -> Pipeline:
+    """The same stages under two policies: the default one, and the same with every text escalated, by name."""
+    policy = pipeline.policies.get()
+    audit_all = policy.route.model_copy(update={"audit_rate": 1.0})
+    everything = policy.model_copy(update={"name": EVERYTHING, "route": audit_all})
+    policies = PolicyStore([policy, everything])
+    return Pipeline(pipeline.stages["stage1"], pipeline.stages.get("stage2"), policies, pipeline.limits)
+
+
+async def score_rows(
+    rows: Sequence[Row], checker: Checker, *, in_flight: int, on_row: Callable[[Row], None] = lambda row: None
+) -> Scores:
+    """Scores rows, ``in_flight`` at a time, through a pipeline made by :func:`evaluation_pipeline`.
+
+    Raises:
+        EvaluationError: a row could not be judged by every part; the message names its id.
+    """
+    judged: list[Judged] = []
+
+    async def judge(row: Row) -> Judged:
+        try:
+            return await _judge(row, checker)
+        except CascadeError as error:
+            raise EvaluationError(f"row {row.id}: {error}") from error
+
+    def done(row: Row, result: Judged) -> None:
+        judged.append(result)
+        on_row(row)
+
+    await in_order(
+        rows, judge, done, in_flight=in_flight, characters=lambda row: len(row.text) + len(row.response or "")
+    )
+    return Scores.of(judged)
+
+
+async def _judge(row: Row, checker: Checker) -> Judged:
+    answer = await _check(row, checker)
+    full = answer if answer.route.escalated else await _check(row, checker, EVERYTHING)
+    return Judged(
+        stage1=_report(answer, "stage1").calibrated_probability,
+        stage2=_report(full, "stage2").calibrated_probability,
+        cascade=answer.unsafe_probability,
+        unsafe=answer.verdict == Verdict.VERDICT_UNSAFE,
+        controversial=answer.verdict == Verdict.VERDICT_CONTROVERSIAL,
+        escalated=answer.route.escalated,
+        reason=RouteReason.Name(answer.route.reason).removeprefix("ROUTE_REASON_"),
+        hazards=tuple(h.probability if h.HasField("probability") else math.nan for h in full.hazards),
+    )
+
+
+async def _check(row: Row, checker: Checker, policy: str = "") -> CheckResponse:
+    answer = await check_patiently(checker, check_request(row.text, row.response, request_id="-", policy=policy))
+    if answer.degraded:
+        raise EvaluationError(f"degraded answer: {answer.degraded_reason}")
+    return answer
+
+
+def _report(answer: CheckResponse, stage: str) -> StageReport:
+    report = next((report for report in answer.stages if report.name == stage), None)
+    if report is None:
+        raise EvaluationError(f"{stage} did not answer")
+    return report

@@ -1,0 +1,1 @@
+"""How scores become one answer: *windows* -> text -> *stages* -> content -> verdict and action."""

@@ -1,0 +1,1 @@
+"""What the service tells about itself: JSON logs on stderr and Prometheus metrics, neither with anybody's text."""

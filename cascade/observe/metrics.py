@@ -1,0 +1,94 @@
+"""What the service counts, for Prometheus: calls, latency by phase, routes, verdicts, batches, queues.
+
+Everything is read off the answers and the batchers, so that the pipeline itself knows nothing of metrics. Label values
+come from enums and model names only: no caller can make a new time series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from cascade.batching import Batcher
+from cascade.errors import CascadeError
+from cascade.v1.check_pb2 import CheckResponse, RouteReason, Verdict
+
+SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The service's metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.calls = Counter(
+            "cascade_requests", "Calls by method and gRPC code.", ["method", "code"], registry=registry
+        )
+        self.in_flight = Gauge("cascade_requests_in_flight", "Calls that are being answered.", registry=registry)
+        self.items = Counter(
+            "cascade_items", "Contents of batches and streams by code.", ["method", "code"], registry=registry
+        )
+        self.latency = Histogram(
+            "cascade_latency_seconds",
+            "Time of checks by stage (stage1, stage2, all) and phase (tokenize, queue, infer, total).",
+            ["stage", "phase"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.verdicts = Counter("cascade_verdicts", "Checks by verdict.", ["verdict"], registry=registry)
+        self.escalations = Counter("cascade_escalations", "Checks that wanted stage 2.", ["reason"], registry=registry)
+        self.hazards = Counter("cascade_hazards_flagged", "Flagged hazards by slug.", ["hazard"], registry=registry)
+        self.truncated = Counter("cascade_truncated", "Checks that left something unread.", registry=registry)
+        self.degraded = Counter("cascade_degraded", "Checks without the whole cascade.", registry=registry)
+        self.batches = Histogram(
+            "cascade_batch_windows", "Windows scored at once.", ["stage"], buckets=WINDOWS, registry=registry
+        )
+        self.queue = Gauge("cascade_queue_windows", "Windows that wait for a stage.", ["stage"], registry=registry)
+
+    def observe(self, response: CheckResponse, seconds: float) -> None:
+        """Counts an answered check that took ``seconds`` in all."""
+        self.latency.labels("all", "total").observe(seconds)
+        for stage in response.stages:
+            phases = {"tokenize": stage.tokenize_ms, "queue": stage.queue_ms, "infer": stage.infer_ms}
+            for phase, milliseconds in (phases | {"total": sum(phases.values())}).items():
+                self.latency.labels(stage.name, phase).observe(milliseconds / 1000)
+        self.verdicts.labels(Verdict.Name(response.verdict)).inc()
+        if response.route.escalated:
+            self.escalations.labels(RouteReason.Name(response.route.reason)).inc()
+        for hazard in response.hazards:
+            if hazard.flagged:
+                self.hazards.labels(hazard.slug).inc()
+        if response.coverage.truncated:
+            self.truncated.inc()
+        if response.degraded:
+            self.degraded.inc()
+
+    def watch(self, stage: str, batcher: Batcher) -> None:
+        """Counts a stage's batches from now on, and reads its queue whenever the metrics are scraped."""
+        sizes = self.batches.labels(stage)
+        batcher.on_batch = lambda batch: sizes.observe(batch.windows)
+        self.queue.labels(stage).set_function(lambda: batcher.queued_windows)
+
+    def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
+        """Serves ``/metrics`` from a thread; returns the port (chosen by the system if it was 0) and what stops it.
+
+        Raises:
+            CascadeError: the address cannot be used.
+        """
+        try:
+            server, thread = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise CascadeError(f"cannot serve metrics on {host}:{port}: {error.strerror or error}") from error
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return server.server_port, stop

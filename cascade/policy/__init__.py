@@ -1,0 +1,8 @@
+"""Policies: *TOML file* -> validated model -> thresholds and actions that the pipeline applies."""
+
+from cascade.policy.fingerprint import check_models, fingerprint
+from cascade.policy.load import Change, default_policy, diff, load, parse
+from cascade.policy.model import Policy
+from cascade.policy.store import PolicyStore
+
+__all__ = ["Change", "Policy", "PolicyStore", "check_models", "default_policy", "diff", "fingerprint", "load", "parse"]

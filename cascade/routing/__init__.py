@@ -1,0 +1,1 @@
+"""Whether a request goes on to stage 2, and why."""

@@ -1,0 +1,1 @@
+"""The gRPC server: bytes -> *wire* -> request -> *calls* -> pipeline -> response or ``google.rpc.Status``."""

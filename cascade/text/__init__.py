@@ -1,0 +1,1 @@
+"""What a text is read as: itself, and the plain form under its disguises."""

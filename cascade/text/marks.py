@@ -1,0 +1,53 @@
+"""Combining marks: letters are composed with theirs, and marks that only disfigure a letter are cut."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from cascade.text.scripts import script
+from cascade.text.traced import Edit, Traced
+
+_MAX_READ = 16  # marks a letter that are looked at: normalising n marks at once takes time in the order of n squared
+_MAX_KEPT = 5  # Hebrew with vowels, accents and a meteg, or a Tibetan stack, needs no more
+# Scripts that write a letter with its accents as one code point, so that two marks left over are a disfigurement.
+_COMPOSED = frozenset({"", "Latin", "Greek", "Cyrillic", "Armenian", "Cherokee"})
+# Strokes through, under and over a letter, and frames around it.
+_DECORATION = re.compile("[\u0305\u0332-\u0338\u033f\u0488\u0489\u20d0-\u20ff]")
+_ACCENT = re.compile("[\u0300-\u036f]")
+
+
+def compose(traced: Traced) -> Traced:
+    """Composes each letter with its marks and cuts stacks and decorations."""
+    if traced.text.isascii():
+        return traced
+    attached = "".join(sorted(character for character in set(traced.text) if _attaches(character)))
+    if not attached:
+        return traced
+    attached = re.escape(attached)
+    clusters = re.compile(f"[^{attached}]?[{attached}]+", re.DOTALL)
+    return traced.edited(_edits(traced.text, clusters))
+
+
+def _edits(text: str, clusters: re.Pattern[str]) -> Iterator[Edit]:
+    for found in clusters.finditer(text):
+        new = _tidy(found[0])
+        if new != found[0]:
+            yield Edit(found.start(), found.end(), new)
+
+
+def _attaches(character: str) -> bool:
+    """Whether a character may compose with the one before it: marks, and the vowels and finals of Hangul syllables."""
+    return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
+
+
+def _tidy(cluster: str) -> str:
+    head = "" if _attaches(cluster[0]) else cluster[0]
+    marks = [mark for mark in cluster[len(head) : len(head) + _MAX_READ] if not _DECORATION.match(mark)]
+    if script(head) not in _COMPOSED:
+        return unicodedata.normalize("NFC", head + "".join(marks))[: len(head) + _MAX_KEPT]
+    form = unicodedata.normalize("NFC", head + "".join(mark for mark in marks if _ACCENT.match(mark)))
+    if len(form) - len(head) < 2:
+        return form
+    return unicodedata.normalize("NFD", head)[:1]

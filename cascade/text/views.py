@@ -1,0 +1,51 @@
+"""The views of a text that a stage scores side by side: the raw text always, and others where they say more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cascade.text.canonical import canonicalise
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One reading of a text.
+
+    ``offsets`` says for each character of ``text`` the raw code point that it came from, and ends with the length of
+    the raw text; None for the raw view, where each is its own.
+    """
+
+    kind: str
+    text: str
+    offsets: tuple[int, ...] | None = None
+
+    def raw_span(self, start: int, end: int) -> tuple[int, int]:
+        """The raw code points behind ``text[start:end]``, at least one unless the span is empty."""
+        if self.offsets is None or start >= end:
+            return (start, end) if self.offsets is None else (self.offsets[start], self.offsets[start])
+        return self.offsets[start], max(self.offsets[end], self.offsets[end - 1] + 1)
+
+
+def views(text: str) -> tuple[View, ...]:
+    """The views of a text, raw first. Never raises on a text without surrogates; linear in time."""
+    others = (make(text) for make in _DERIVED)
+    return (View("raw", text), *(view for view in others if view is not None))
+
+
+def canonical_view(text: str) -> View | None:
+    """The canonical view, or None where it has the same words as the raw text.
+
+    Only letters count: "m²" and "m2", or wide and narrow commas, are not worth a second scoring.
+    """
+    traced = canonicalise(text)
+    if traced.text == text or _LETTERS.findall(traced.text) == _LETTERS.findall(text):
+        return None
+    return View("canonical", traced.text, tuple(traced.origins))
+
+
+# What is derived from the raw text, in the order in which it is scored.
+_DERIVED: tuple[Callable[[str], View | None], ...] = (canonical_view,)

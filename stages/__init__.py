@@ -1,0 +1,1 @@
+"""What a classifier is: taxonomies, the Stage protocol, runtimes, and one folder for each system."""

@@ -1,0 +1,119 @@
+"""The manifest of a model folder: what the model is, the hashes of its files, and the scores that it must replay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.errors import ModelError
+
+NAME = "manifest.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingSet(_Part):
+    """A data set that the weights saw."""
+
+    name: str
+    licence: str
+
+
+class Golden(_Part):
+    """A text of our own with its raw logits: the binary head's, then one for each label."""
+
+    text: str
+    unsafe: float
+    labels: list[float]
+
+
+class Scale(_Part):
+    """A Platt calibrator."""
+
+    slope: float = Field(gt=0)
+    bias: float
+
+
+class CalibrationNumbers(_Part):
+    """See :class:`stages.stage.Calibration`."""
+
+    unsafe: Scale
+    labels: list[Scale]
+    length_penalty: float = Field(default=0.0, ge=0)
+
+
+class Manifest(_Part):
+    """What lies in a model folder. ``files`` maps each path to its SHA-256; ``tolerance`` is in raw logits."""
+
+    name: str
+    kind: str
+    revision: str
+    files: dict[str, str]
+    taxonomy: str
+    labels: list[str]
+    base: str
+    licence: str
+    training_sets: list[TrainingSet]
+    metrics: dict[str, float]
+    window_tokens: int
+    overlap: int
+    pad_id: int
+    scripts: list[str] = ["Latin"]  # what it reads; ["*"] for every script
+    quantisation: str
+    calibration: CalibrationNumbers
+    calibrated_on: str
+    golden: list[Golden]
+    tolerance: float
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Reads ``folder/manifest.json``.
+
+        Raises:
+            ModelError: there is none, or it is not valid.
+        """
+        path = folder / NAME
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ModelError(f"{folder}: no model folder, it has no {NAME}") from error
+        except (ValidationError, OSError) as error:
+            raise ModelError(f"{path}: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Writes ``folder/manifest.json``."""
+        text = json.dumps(self.model_dump(), indent=1, ensure_ascii=False)
+        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+    def verify(self, folder: Path) -> None:
+        """Compares the hash of every file with the manifest's.
+
+        Raises:
+            ModelError: a file is missing or differs; the message names it.
+        """
+        for name, expected in self.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise ModelError(f"{folder}: {name} is missing")
+            found = file_hash(path)
+            if found != expected:
+                raise ModelError(f"{path}: SHA-256 is {found}, the manifest says {expected}")
+        if revision_of(self.files) != self.revision:
+            raise ModelError(f"{folder}: the revision {self.revision} does not belong to these files")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def revision_of(files: dict[str, str]) -> str:
+    """The revision that a set of files has: 12 hex digits over their paths and hashes."""
+    lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:12]

@@ -1,0 +1,59 @@
+"""Runs an exported encoder with ONNX Runtime: one intra-op thread by default, spinning off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from stages.errors import ModelError, StageError
+from stages.stage import Window
+
+
+class OnnxNetwork:
+    """An ONNX session with inputs ``input_ids`` and ``attention_mask`` [batch, tokens], both dynamic.
+
+    ``run`` may be called from several threads: each call runs on the thread that makes it. A spinning pool would keep
+    the other cores busy while it waits, so spinning is off.
+
+    Raises:
+        ModelError: the file is no such network.
+    """
+
+    def __init__(self, path: Path, outputs: Sequence[str], *, threads: int = 1, pad_id: int = 0) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise ModelError(f"{path}: not a network that ONNX Runtime can load ({error})") from error
+        found = {node.name for node in [*self._session.get_inputs(), *self._session.get_outputs()]}
+        missing = {"input_ids", "attention_mask", *outputs} - found
+        if missing:
+            raise ModelError(f"{path}: no input or output named {', '.join(sorted(missing))}")
+        self._outputs, self._pad_id = list(outputs), pad_id
+
+    def run(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+        """One padded batch of windows -> the outputs, each [batch, ...].
+
+        Raises:
+            StageError: ONNX Runtime failed.
+        """
+        longest = max(len(window) for window in windows)
+        ids = np.full((len(windows), longest), self._pad_id, np.int64)
+        mask = np.zeros((len(windows), longest), np.int64)
+        for row, window in enumerate(windows):
+            ids[row, : len(window)] = window.ids
+            mask[row, : len(window)] = 1
+        try:
+            outputs = self._session.run(self._outputs, {"input_ids": ids, "attention_mask": mask})
+        except Exception as error:
+            raise StageError(f"ONNX Runtime failed: {type(error).__name__}") from error
+        return list(outputs)

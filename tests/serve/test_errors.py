@@ -1,0 +1,84 @@
+import json
+import logging
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+
+from cascade import errors
+from cascade.observe.logs import JsonFormatter
+from cascade.serve.errors import CODES, name_of, to_status
+
+ERRORS = [
+    (errors.InvalidRequestError("text is empty", "text"), "INVALID_ARGUMENT", {ErrorInfo, BadRequest}),
+    (errors.InvalidRequestError("no message", ""), "INVALID_ARGUMENT", {ErrorInfo}),
+    (errors.PolicyError(["one", "two"]), "INVALID_ARGUMENT", {ErrorInfo, BadRequest}),
+    (errors.LimitExceededError("bytes of text", 7), "RESOURCE_EXHAUSTED", {ErrorInfo}),
+    (errors.OverloadedError("full", 1.5), "RESOURCE_EXHAUSTED", {ErrorInfo, RetryInfo}),
+    (errors.DeadlineError("late"), "DEADLINE_EXCEEDED", {ErrorInfo}),
+    (errors.NotFoundError("no such policy"), "NOT_FOUND", {ErrorInfo}),
+    (errors.UnavailableError("stopping"), "UNAVAILABLE", {ErrorInfo, RetryInfo}),
+    (errors.UnsupportedError("later"), "UNIMPLEMENTED", {ErrorInfo}),
+    (errors.StageError("failed"), "INTERNAL", {ErrorInfo}),
+    (errors.ScoreDriftError("drifted"), "INTERNAL", {ErrorInfo}),
+    (ValueError("secret text"), "INTERNAL", {ErrorInfo}),
+]
+
+
+def details(status):
+    found = {}
+    for packed in status.details:
+        for kind in (ErrorInfo, BadRequest, RetryInfo):
+            if packed.Is(kind.DESCRIPTOR):
+                found[kind] = kind.FromString(packed.value)
+    return found
+
+
+@pytest.mark.parametrize(("error", "code", "kinds"), ERRORS, ids=lambda value: type(value).__name__)
+def test_every_error_has_a_code_and_its_details(error, code, kinds):
+    status = to_status(error, method="m", request_id="r")
+    assert name_of(status.code) == code
+    found = details(status)
+    assert found.keys() == kinds
+    assert found[ErrorInfo].domain == "cascade.v1"
+    assert found[ErrorInfo].reason == getattr(error, "reason", "INTERNAL")
+
+
+def test_every_class_of_the_hierarchy_is_mapped():
+    classes = [getattr(errors, name) for name in errors.__all__]
+    assert all(any(kind in CODES for kind in error.__mro__) for error in classes)
+    reasons = [error.reason for error in classes]
+    assert len(set(reasons)) == len(reasons)
+
+
+def test_details_say_field_limit_problems_and_delay():
+    found = details(to_status(errors.InvalidRequestError("text is empty", "text"), method="m", request_id=""))
+    assert [(v.field, v.description) for v in found[BadRequest].field_violations] == [("text", "text is empty")]
+    found = details(to_status(errors.LimitExceededError("bytes of text", 7), method="m", request_id=""))
+    assert found[ErrorInfo].metadata == {"what": "bytes of text", "limit": "7"}
+    found = details(to_status(errors.PolicyError(["one", "two"]), method="m", request_id=""))
+    assert [v.description for v in found[BadRequest].field_violations] == ["one", "two"]
+    found = details(to_status(errors.OverloadedError("full", 1.25), method="m", request_id=""))
+    assert found[RetryInfo].retry_delay.ToMilliseconds() == 1250
+
+
+def test_an_unforeseen_error_is_an_incident_that_quotes_nothing(caplog):
+    secret = "somebody's text"
+    try:
+        try:
+            int(secret)
+        except ValueError as error:
+            raise RuntimeError(secret) from error
+    except RuntimeError as error:
+        with caplog.at_level(logging.INFO):
+            status = to_status(error, method="m", request_id="r-1")
+    incident = details(status)[ErrorInfo].metadata["incident"]
+    assert status.code == grpc.StatusCode.INTERNAL.value[0]
+    assert incident in status.message
+    assert secret not in status.message
+    line = JsonFormatter().format(caplog.records[0])
+    assert secret not in line
+    logged = json.loads(line)
+    assert (logged["incident"], logged["request_id"], logged["level"]) == (incident, "r-1", "error")
+    assert logged["traceback"][0] == "builtins.ValueError"
+    assert any("test_errors.py" in frame for frame in logged["traceback"])

@@ -1,0 +1,61 @@
+"""Examples -> token ids -> batches of like length, as tensors."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from training.data.mix import Example
+
+POOL = 32  # batches that are sorted by length together
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Ids and mask [batch, tokens], binary targets [batch], label targets [batch, labels]; NaN is unknown."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    unsafe: Tensor
+    labels: Tensor
+    examples: list[Example]
+
+
+def training_tokenizer(path: str, max_tokens: int) -> Tokenizer:
+    """The tokenizer of a backbone folder, cutting at ``max_tokens``."""
+    tokenizer = Tokenizer.from_file(f"{path}/tokenizer.json")
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def to_batch(examples: Sequence[Example], tokenizer: Tokenizer, pad_id: int) -> Batch:
+    """One padded batch."""
+    encoded = [encoding.ids for encoding in tokenizer.encode_batch([example.text for example in examples])]
+    longest = max(len(ids) for ids in encoded)
+    return Batch(
+        torch.tensor([ids + [pad_id] * (longest - len(ids)) for ids in encoded]),
+        torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in encoded]),
+        torch.tensor([example.unsafe for example in examples]),
+        torch.tensor([example.labels for example in examples]),
+        list(examples),
+    )
+
+
+def batches(
+    examples: Iterator[Example], tokenizer: Tokenizer, pad_id: int, size: int, seed: int
+) -> Iterator[Batch]:
+    """Batches of ``size``: a pool of draws is sorted by length, cut, and the pieces are shuffled."""
+    rng = random.Random(seed)
+    while pool := list(islice(examples, size * POOL)):
+        pool.sort(key=lambda example: len(example.text))
+        pieces = [pool[i : i + size] for i in range(0, len(pool), size)]
+        rng.shuffle(pieces)
+        for piece in pieces:
+            yield to_batch(piece, tokenizer, pad_id)

@@ -1,0 +1,128 @@
+"""Makes a model folder out of a trained network: ONNX, int8, calibration, golden scores, manifest."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score  # type: ignore[import-untyped]
+from torch import nn
+
+from stages.encoder import MODEL, TOKENIZER, EncoderStage, cpu_flags
+from stages.errors import ModelError
+from stages.manifest import CalibrationNumbers, Golden, Manifest, Scale, TrainingSet, file_hash, revision_of
+from stages.registry import LOADERS
+from stages.taxonomy import VERSION
+from training.calibrate import Array, expected_calibration_error, fit_calibration, source_weights, stage_logits
+from training.data.mix import Example, Splits
+from training.golden import GOLDEN_TEXTS
+from training.quantise import INT8_TOLERANCE, export_onnx, parity, quantise, with_quantised_embeddings
+from training.recipe import Recipe
+
+LABEL_OUTPUT = {"tinysafe": "category_logits", "hazard": "hazard_logits"}
+OVERLAP = 32
+TOLERANCE = 0.15  # raw logits between CPUs: float32 sums in another order move a few activations over a rounding edge
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a manifest says about where the weights come from."""
+
+    name: str
+    base: str
+    licence: str
+    scripts: tuple[str, ...]
+
+
+def package(
+    network: nn.Module,
+    recipe: Recipe,
+    tokenizer_json: Path,
+    pad_id: int,
+    labels: tuple[str, ...],
+    splits: Splits,
+    source: Source,
+    out: Path,
+) -> Manifest:
+    """Writes ``model.onnx`` (int8), ``tokenizer.json`` and ``manifest.json`` to ``out``, beside what lies there.
+
+    Raises:
+        ModelError: a parity gate failed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    quantised = with_quantised_embeddings(network)
+    output = LABEL_OUTPUT[recipe.system]
+    with tempfile.TemporaryDirectory() as scratch:
+        fp32 = Path(scratch) / "fp32.onnx"
+        export_onnx(quantised, fp32, output)
+        quantise(fp32, out / MODEL)
+    worst = parity(quantised, out / MODEL, output)
+    if worst > INT8_TOLERANCE:
+        raise ModelError(f"int8 differs from float32 by {worst:.2f} logits, {INT8_TOLERANCE} are allowed")
+    if tokenizer_json != out / TOKENIZER:
+        shutil.copyfile(tokenizer_json, out / TOKENIZER)
+    files = {
+        str(path.relative_to(out)): file_hash(path)
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name not in ("manifest.json", "README.md")
+    }
+    neutral = CalibrationNumbers(unsafe=Scale(slope=1, bias=0), labels=[Scale(slope=1, bias=0)] * len(labels))
+    manifest = Manifest(
+        name=source.name,
+        kind=recipe.system,
+        revision=revision_of(files),
+        files=files,
+        taxonomy=VERSION if recipe.system == "hazard" else "tinysafe-7@1",
+        labels=list(labels),
+        base=source.base,
+        licence=source.licence,
+        training_sets=[TrainingSet(name=name, licence=terms[0]) for name, terms in sorted(splits.sets.items())],
+        metrics={"int8_parity_logits": round(worst, 4)},
+        window_tokens=recipe.data.max_tokens,
+        overlap=OVERLAP,
+        pad_id=pad_id,
+        scripts=list(source.scripts),
+        quantisation="int8",
+        calibration=neutral,
+        calibrated_on=f"{platform.machine()} {cpu_flags()}",
+        golden=[],
+        tolerance=TOLERANCE,
+    )
+    return _calibrated(manifest, out, splits.calibration, {s.name: s.share for s in recipe.data.sources})
+
+
+def _calibrated(manifest: Manifest, out: Path, examples: list[Example], shares: Mapping[str, float]) -> Manifest:
+    stage: EncoderStage = LOADERS[manifest.kind](out, manifest, 2)
+    unsafe, labels, _ = stage_logits(stage, [example.text for example in examples])
+    calibration = fit_calibration(unsafe, labels, examples, shares)
+    golden = []
+    for text in GOLDEN_TEXTS:
+        scores = stage.score(stage.encode(text).windows[:1])[0]
+        golden.append(
+            Golden(text=text, unsafe=round(scores.unsafe, 5), labels=[round(float(x), 5) for x in scores.labels])
+        )
+    metrics = {**manifest.metrics, **_figures(unsafe, examples, shares, calibration.unsafe)}
+    finished = manifest.model_copy(update={"calibration": calibration, "golden": golden, "metrics": metrics})
+    finished.save(out)
+    return finished
+
+
+def _figures(
+    unsafe: Array, examples: list[Example], shares: Mapping[str, float], scale: Scale
+) -> dict[str, float]:
+    """Figures of the binary head on the calibration split, every source by its share."""
+    targets, weights = np.array([e.unsafe for e in examples]), source_weights(examples, shares)
+    known = ~np.isnan(targets)
+    targets, weights, logits = targets[known], weights[known], unsafe[known]
+    calibrated = 1 / (1 + np.exp(-(scale.slope * logits + scale.bias)))
+    return {
+        "calibration_auroc": round(float(roc_auc_score(targets, logits, sample_weight=weights)), 4),
+        "calibration_auprc": round(float(average_precision_score(targets, logits, sample_weight=weights)), 4),
+        "ece_before": round(expected_calibration_error(1 / (1 + np.exp(-logits)), targets, weights), 4),
+        "ece_after": round(expected_calibration_error(calibrated, targets, weights), 4),
+    }
