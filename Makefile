@@ -45,6 +45,10 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 test: $(DEV)/.installed ## run all tests; options: make test ARGS="tests/repo -x"
 	@$(DEV_PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
+.PHONY: bench
+bench: $(DEV)/.installed ## measure start-up, memory and latency of the server against an echo RPC and a bare session
+	@$(DEV_PYTHON) -m tests.bench.latency
+
 .PHONY: lint
 lint: $(DEV)/.installed ## check style and the contract: ruff, buf
 	@$(DEV_PYTHON) -m ruff check .

@@ -137,8 +137,7 @@ class Batcher:
         """Takes nothing new, refuses what waits, lets the running batches end, and stops the threads."""
         self._open = False
         for job in self._queue.jobs():
-            self._fail(job, errors.UnavailableError("the service is stopping"))
-        self._settle()
+            job.fail(errors.UnavailableError("the service is stopping"))
         await self._idle.wait()
         self._executor.shutdown()
 
@@ -173,7 +172,7 @@ class Batcher:
             self._deliver(batch, future.result())
         else:  # No error of the stage, which _run keeps, but, say, a SystemExit.
             for share in batch:
-                self._fail(share.job, _stage_error(self.stage, error))
+                share.job.fail(_stage_error(self.stage, error))
         self._dispatch(loop)
         self._settle()
         if error is None:
@@ -183,17 +182,12 @@ class Batcher:
         for share, result in zip(batch, ran.results, strict=True):
             job = share.job
             if isinstance(result, errors.CascadeError):
-                self._fail(job, result)
+                job.fail(result)
                 continue
             job.started, job.ended = min(job.started, ran.started), max(job.ended, ran.ended)
             job.scores.update(zip(share.indices, result, strict=True))
             if len(job.scores) == len(job.windows) and not job.done.done():
                 job.done.set_result(None)
-
-    def _fail(self, job: Job, error: errors.CascadeError) -> None:
-        self._queue.remove(job)
-        if not job.done.done():
-            job.done.set_exception(error)
 
     def _measure(self, batch: list[Share], ran: _Ran) -> None:
         lengths = [len(share.job.windows[index]) for share in batch for index in share.indices]

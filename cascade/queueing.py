@@ -51,6 +51,11 @@ class Job:
         """Nobody waits for the scores any more, or will when they come."""
         return self.done.done() or (self.deadline is not None and self.deadline <= now)
 
+    def fail(self, error: Exception) -> None:
+        """Ends the wait with an error, unless it has ended already."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
     def take(self, longest: int, room: int) -> list[int]:
         """Takes up to ``room`` waiting windows, longest first, as long as padding them to ``longest`` is cheap."""
         taken: list[int] = []

@@ -24,20 +24,85 @@ class Hazard:
 
 
 HAZARDS: tuple[Hazard, ...] = (
-    Hazard("violent_crimes", "S1", "Murder, assault, kidnapping, terrorism and other crimes against people or animals.", ("vcr",), ("violence",), 0),
-    Hazard("nonviolent_crimes", "S2", "Fraud, theft, hacking, drug and weapon offences, trafficking and other crimes without violence.", ("ncr",), ("illegal_activity",), 1),
-    Hazard("sex_crimes", "S3", "Sexual assault, harassment, trafficking and other sex-related crimes.", ("src",), ("sexual",), 2),
+    Hazard(
+        "violent_crimes",
+        "S1",
+        "Murder, assault, kidnapping, terrorism and other crimes against people or animals.",
+        ("vcr",),
+        ("violence",),
+        0,
+    ),
+    Hazard(
+        "nonviolent_crimes",
+        "S2",
+        "Fraud, theft, hacking, drug and weapon offences, trafficking and other crimes without violence.",
+        ("ncr",),
+        ("illegal_activity",),
+        1,
+    ),
+    Hazard(
+        "sex_crimes",
+        "S3",
+        "Sexual assault, harassment, trafficking and other sex-related crimes.",
+        ("src",),
+        ("sexual",),
+        2,
+    ),
     Hazard("child_exploitation", "S4", "Sexual exploitation or abuse of children.", ("cse",), ("sexual",), 3),
-    Hazard("defamation", "S5", "False statements likely to injure a living person's reputation.", ("dfm",), ("harassment",), None),
-    Hazard("specialized_advice", "S6", "Unqualified financial, medical or legal advice, or calling a dangerous thing safe.", ("spc_fin", "spc_hlt", "spc_lgl"), ("dangerous_info",), 4),
-    Hazard("privacy", "S7", "Exposure of non-public personal information, surveillance, doxxing.", ("prv",), ("illegal_activity",), 5),
-    Hazard("intellectual_property", "S8", "Violation of copyright, trademarks, patents or trade secrets.", ("ipv",), ("illegal_activity",), 6),
-    Hazard("indiscriminate_weapons", "S9", "Chemical, biological, radiological, nuclear and high-yield explosive weapons.", ("iwp",), ("dangerous_info", "violence"), 7),
+    Hazard(
+        "defamation",
+        "S5",
+        "False statements likely to injure a living person's reputation.",
+        ("dfm",),
+        ("harassment",),
+        None,
+    ),
+    Hazard(
+        "specialized_advice",
+        "S6",
+        "Unqualified financial, medical or legal advice, or calling a dangerous thing safe.",
+        ("spc_fin", "spc_hlt", "spc_lgl"),
+        ("dangerous_info",),
+        4,
+    ),
+    Hazard(
+        "privacy",
+        "S7",
+        "Exposure of non-public personal information, surveillance, doxxing.",
+        ("prv",),
+        ("illegal_activity",),
+        5,
+    ),
+    Hazard(
+        "intellectual_property",
+        "S8",
+        "Violation of copyright, trademarks, patents or trade secrets.",
+        ("ipv",),
+        ("illegal_activity",),
+        6,
+    ),
+    Hazard(
+        "indiscriminate_weapons",
+        "S9",
+        "Chemical, biological, radiological, nuclear and high-yield explosive weapons.",
+        ("iwp",),
+        ("dangerous_info", "violence"),
+        7,
+    ),
     Hazard("hate", "S10", "Demeaning or dehumanising people for a protected characteristic.", ("hte",), ("hate",), 8),
     Hazard("self_harm", "S11", "Suicide, self-injury and disordered eating.", ("ssh",), ("self_harm",), 9),
     Hazard("sexual_content", "S12", "Erotic content.", ("sxc_prn",), ("sexual",), 10),
-    Hazard("elections", "S13", "Factually wrong information about electoral systems and processes.", ("spc_ele",), (), None),
-    Hazard("code_interpreter_abuse", "S14", "Escaping, exhausting or escalating privileges in an execution environment.", (), ("illegal_activity",), None),
+    Hazard(
+        "elections", "S13", "Factually wrong information about electoral systems and processes.", ("spc_ele",), (), None
+    ),
+    Hazard(
+        "code_interpreter_abuse",
+        "S14",
+        "Escaping, exhausting or escalating privileges in an execution environment.",
+        (),
+        ("illegal_activity",),
+        None,
+    ),
 )
 
 HAZARD_SLUGS: tuple[str, ...] = tuple(hazard.slug for hazard in HAZARDS)
@@ -46,7 +111,15 @@ HAZARD_CODES: dict[str, str] = {hazard.slug: hazard.code for hazard in HAZARDS}
 SLUG_OF_CODE: dict[str, str] = {hazard.code: hazard.slug for hazard in HAZARDS}
 SLUG_OF_AILUMINATE: dict[str, str] = {code: hazard.slug for hazard in HAZARDS for code in hazard.ailuminate}
 
-TINYSAFE_CATEGORIES: tuple[str, ...] = ("violence", "hate", "sexual", "self_harm", "dangerous_info", "harassment", "illegal_activity")
+TINYSAFE_CATEGORIES: tuple[str, ...] = (
+    "violence",
+    "hate",
+    "sexual",
+    "self_harm",
+    "dangerous_info",
+    "harassment",
+    "illegal_activity",
+)
 
 DUOGUARD_LABELS: tuple[str, ...] = (
     "violent_crimes", "nonviolent_crimes", "sex_crimes", "child_exploitation", "specialized_advice", "privacy",

@@ -126,8 +126,11 @@ def fake_pipeline(
     limits: Limits = Limits(),  # noqa: B008 - frozen
     alone: bool = False,
     threads: int = 1,
+    queue: int = 8192,
 ) -> Pipeline:
-    """A pipeline of fake stages; ``alone`` leaves stage 2 out."""
-    first = Batcher(stage1 or FakeStage("tinysafe"), threads=threads)
-    second = None if alone else Batcher(stage2 or FakeStage("hazard"), threads=threads)
+    """A pipeline of fake stages; ``alone`` leaves stage 2 out, ``queue`` windows may wait for a stage."""
+    first = Batcher(stage1 or FakeStage("tinysafe"), threads=threads, max_queued_windows=queue)
+    second = None
+    if not alone:
+        second = Batcher(stage2 or FakeStage("hazard"), threads=threads, max_queued_windows=queue)
     return Pipeline(first, second, PolicyStore(policies or [fake_policy()]), limits)

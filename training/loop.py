@@ -16,17 +16,20 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from training.batches import Batch, batches
 from training.data.mix import Splits, draw
+from training.data.rows import DataError
 from training.losses import asymmetric_loss, class_balanced_weights, focal_loss
 from training.recipe import Recipe
 from training.regularisers import WeightAverage, adversarial_embeddings
 from training.validate import predict, summarise
 
 CHECKPOINT_SECONDS = 240.0
+BEST, RECIPE = "best.safetensors", "recipe.json"
 
 
 class Trainer:
@@ -63,14 +66,15 @@ class Trainer:
                 progress.update(task, completed=self.step, description=f"{self.recipe.name} loss {losses['loss']:.4f}")
                 if self.step % 25 == 0:
                     self._log("train", losses)
-                if self.step % every == 0 or self.step == self.steps:
-                    if not self._validate():
-                        break
+                if (self.step % every == 0 or self.step == self.steps) and not self._validate():
+                    break
                 if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                     self._save()
                     saved_at = time.monotonic()
         self.network.load_state_dict(self.best_state, strict=False)
         self.network.eval()
+        save_file({name: value.contiguous() for name, value in self.best_state.items()}, self.out / BEST)
+        (self.out / RECIPE).write_text(self.recipe.model_dump_json(indent=1), encoding="utf-8")
         return {"validation": self.best}
 
     def _step(self, batch: Batch) -> dict[str, float]:
@@ -110,12 +114,10 @@ class Trainer:
         with self.average.applied(self.network):
             self.network.eval()
             figures = summarise(predict(self.network, self.splits.validation, self.tokenizer, self.pad_id))
-            state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self._log("validation", figures)
         if figures["score"] > self.best:
             self.best, self.stale = figures["score"], 0
-            trained = {name for name, parameter in self.network.named_parameters() if parameter.requires_grad}
-            self.best_state = {name: value for name, value in state.items() if name in trained}
+            self.best_state = {name: value.clone() for name, value in self.average.average.items()}
             return True
         self.stale += 1
         return self.stale < self.recipe.train.patience
@@ -156,7 +158,7 @@ class Trainer:
     def _load(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
         if state["recipe"] != self.recipe.model_dump_json():
-            raise ValueError(f"{self.checkpoint} was made by another recipe: start without --resume or elsewhere")
+            raise DataError(f"{self.checkpoint} was made by another recipe: start without --resume, or elsewhere")
         self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
         self.best_state = state["best_state"]
         self.network.load_state_dict(state["network"], strict=False)

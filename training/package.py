@@ -21,6 +21,7 @@ from stages.taxonomy import VERSION
 from training.calibrate import Array, expected_calibration_error, fit_calibration, source_weights, stage_logits
 from training.data.mix import Example, Splits
 from training.golden import GOLDEN_TEXTS
+from training.length import fit_length_penalty
 from training.quantise import INT8_TOLERANCE, export_onnx, parity, quantise, with_quantised_embeddings
 from training.recipe import Recipe
 
@@ -30,7 +31,7 @@ TOLERANCE = 0.15  # raw logits between CPUs: float32 sums in another order move 
 
 
 @dataclass(frozen=True)
-class Source:
+class Provenance:
     """What a manifest says about where the weights come from."""
 
     name: str
@@ -46,7 +47,7 @@ def package(
     pad_id: int,
     labels: tuple[str, ...],
     splits: Splits,
-    source: Source,
+    provenance: Provenance,
     out: Path,
 ) -> Manifest:
     """Writes ``model.onnx`` (int8), ``tokenizer.json`` and ``manifest.json`` to ``out``, beside what lies there.
@@ -73,20 +74,20 @@ def package(
     }
     neutral = CalibrationNumbers(unsafe=Scale(slope=1, bias=0), labels=[Scale(slope=1, bias=0)] * len(labels))
     manifest = Manifest(
-        name=source.name,
+        name=provenance.name,
         kind=recipe.system,
         revision=revision_of(files),
         files=files,
         taxonomy=VERSION if recipe.system == "hazard" else "tinysafe-7@1",
         labels=list(labels),
-        base=source.base,
-        licence=source.licence,
+        base=provenance.base,
+        licence=provenance.licence,
         training_sets=[TrainingSet(name=name, licence=terms[0]) for name, terms in sorted(splits.sets.items())],
         metrics={"int8_parity_logits": round(worst, 4)},
         window_tokens=recipe.data.max_tokens,
         overlap=OVERLAP,
         pad_id=pad_id,
-        scripts=list(source.scripts),
+        scripts=list(provenance.scripts),
         quantisation="int8",
         calibration=neutral,
         calibrated_on=f"{platform.machine()} {cpu_flags()}",
@@ -99,7 +100,10 @@ def package(
 def _calibrated(manifest: Manifest, out: Path, examples: list[Example], shares: Mapping[str, float]) -> Manifest:
     stage: EncoderStage = LOADERS[manifest.kind](out, manifest, 2)
     unsafe, labels, _ = stage_logits(stage, [example.text for example in examples])
-    calibration = fit_calibration(unsafe, labels, examples, shares)
+    harmless = [example.text for example in examples if example.unsafe == 0]
+    calibration = fit_calibration(unsafe, labels, examples, shares).model_copy(
+        update={"length_penalty": fit_length_penalty(stage, harmless) if harmless else 0.0}
+    )
     golden = []
     for text in GOLDEN_TEXTS:
         scores = stage.score(stage.encode(text).windows[:1])[0]
@@ -112,9 +116,7 @@ def _calibrated(manifest: Manifest, out: Path, examples: list[Example], shares: 
     return finished
 
 
-def _figures(
-    unsafe: Array, examples: list[Example], shares: Mapping[str, float], scale: Scale
-) -> dict[str, float]:
+def _figures(unsafe: Array, examples: list[Example], shares: Mapping[str, float], scale: Scale) -> dict[str, float]:
     """Figures of the binary head on the calibration split, every source by its share."""
     targets, weights = np.array([e.unsafe for e in examples]), source_weights(examples, shares)
     known = ~np.isnan(targets)

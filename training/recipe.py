@@ -35,6 +35,7 @@ class Data(_Section):
     validation: float = 0.08
     calibration: float = 0.10
     validation_cap: int = 400  # rows of a source that are validated on
+    calibration_cap: int = 1500  # rows of a source that are calibrated on
     licences: Literal["all", "permissive"] = "all"
     sources: list[Source]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from stages.errors import ModelError
 from stages.hazard.network import HazardNetwork
@@ -26,14 +27,12 @@ class System:
     labels: tuple[str, ...]
 
 
-def load_backbone(folder: Path, *, hidden_dropout: float = 0.0, attention_dropout: float = 0.0) -> nn.Module:
+def load_backbone(folder: Path, *, hidden_dropout: float = 0.0, attention_dropout: float = 0.0) -> PreTrainedModel:
     """A transformers encoder from a local folder, in eager attention: on CPUs its backward pass is the faster one.
 
     Raises:
         ModelError: the folder is no encoder.
     """
-    from transformers import AutoConfig, AutoModel
-
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         if hasattr(config, "hidden_dropout_prob"):
@@ -87,4 +86,4 @@ def with_lora(network: nn.Module, lora: Lora) -> nn.Module:
         modules_to_save=["head"],
         bias="none",
     )
-    return get_peft_model(network, config)  # type: ignore[arg-type]
+    return get_peft_model(network, config)

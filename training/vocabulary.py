@@ -76,6 +76,8 @@ def inflation(full: Path, trimmed: Path, texts: Mapping[str, Iterable[str]]) -> 
 
     before, after = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (full, trimmed))
     unknown = after.token_to_id("<unk>")
+    if unknown is None:
+        raise ModelError(f"{trimmed}: no piece <unk>")
     figures = {}
     for language, samples in texts.items():
         samples = list(samples)
@@ -83,3 +85,18 @@ def inflation(full: Path, trimmed: Path, texts: Mapping[str, Iterable[str]]) -> 
         ids = [id_ for e in after.encode_batch(samples, add_special_tokens=False) for id_ in e.ids]
         figures[language] = (len(ids) / max(1, old), ids.count(unknown) / max(1, len(ids)))
     return figures
+
+
+def main() -> None:
+    """Prints what trimming costs each language: ``python -m training.vocabulary FULL TRIMMED``."""
+    import sys
+
+    from training.sentences import SENTENCES
+
+    full, trimmed = map(Path, sys.argv[1:3])
+    for language, (ratio, unknown) in inflation(full, trimmed, SENTENCES).items():
+        print(f"{language}  tokens x {ratio:.2f}  unknown {unknown:.2%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -43,7 +43,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # they print local variables' neighbourhood, and that may hold a text
+    pretty_exceptions_enable=False,  # a traceback with values may show somebody's text
     add_completion=False,
     rich_markup_mode=MARKUP,
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict, dataclass
+from json import dumps
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,7 @@ def check(
     policy: PolicyFile = None,
     threads: Threads = None,
     allow_score_drift: AllowScoreDrift = False,
-    as_json: Json = False,
+    json: Json = False,
 ) -> None:
     """Load the models and the policy, run a warm-up through every stage, and exit; with code 1 if anything fails."""
     from cascade.errors import CascadeError
@@ -78,7 +78,7 @@ def check(
             steps.append(Step(doing, False, str(error), 1e3 * (perf_counter() - started)))
 
     asyncio.run(run())
-    _show(steps, as_json)
+    _show(steps, json)
     if not all(step.ok for step in steps):
         raise typer.Exit(1)
 
@@ -104,13 +104,13 @@ async def _answer(pipeline: Pipeline) -> str:
     return f"answered {Verdict.Name(answer.verdict).removeprefix('VERDICT_')}"
 
 
-def _show(steps: list[Step], as_json: bool) -> None:
+def _show(steps: list[Step], json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if as_json:
-        print(json.dumps({"ok": all(step.ok for step in steps), "steps": [asdict(step) for step in steps]}))
+    if json:
+        print(dumps({"ok": all(step.ok for step in steps), "steps": [asdict(step) for step in steps]}))
         return
     table = Table("step", "", "what", "ms")
     for step in steps:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -51,7 +51,7 @@ def classify(
         typer.Option(help="The answer that the text got; judges both as an exchange.", show_default=False),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show where in the text the evidence lies.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a text, each on a line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object a text, each on a line.")] = False,
     stage1: Stage1 = TINYSAFE,
     stage2: Stage2 = HAZARD,
     policy: PolicyFile = None,
@@ -68,7 +68,7 @@ def classify(
     async def run() -> bool:
         with _texts(text or "", source, whole) as texts:
             async with open_pipeline(stage1, stage2, policy, threads, allow_score_drift) as pipeline:
-                judged = [await _judge(pipeline, n, one, response, explain, as_json) for n, one in enumerate(texts, 1)]
+                judged = [await _judge(pipeline, n, one, response, explain, json) for n, one in enumerate(texts, 1)]
         return all(judged)
 
     if not asyncio.run(run()):
@@ -92,9 +92,7 @@ def _texts(text: str, source: Path | str | None, whole: bool) -> Iterator[Iterat
         yield iter([file.read()]) if whole else (line for raw in file if (line := raw.rstrip("\r\n")))
 
 
-async def _judge(
-    pipeline: Pipeline, number: int, text: str, response: str | None, explain: bool, as_json: bool
-) -> bool:
+async def _judge(pipeline: Pipeline, number: int, text: str, response: str | None, explain: bool, json: bool) -> bool:
     """Judges one text and prints the answer or the error; whether there was an answer."""
     from cascade.content import check_request
     from cascade.errors import CascadeError
@@ -103,14 +101,14 @@ async def _judge(
     try:
         answer = await pipeline.check(check_request(text, response, request_id=str(number), explain=explain))
     except CascadeError as error:
-        if as_json:
+        if json:
             failure = {"code": error.reason, "message": str(error)}
-            print(json.dumps({"requestId": str(number), "error": failure}), flush=True)
+            print(dumps({"requestId": str(number), "error": failure}), flush=True)
         else:
             print(f"{number}: {error}", file=sys.stderr)
         return False
-    if as_json:
-        print(json.dumps(to_dict(answer)), flush=True)
+    if json:
+        print(dumps(to_dict(answer)), flush=True)
     else:
         _show(answer)
     return True
@@ -132,9 +130,8 @@ def _show(answer: CheckResponse) -> None:
     probability = f" {action}, unsafe with probability {answer.unsafe_probability:.3f}"
     console.print(Text.assemble(f"{answer.request_id}: ", (verdict, f"bold {colour}"), probability))
     table = Table(box=None, show_header=False, padding=(0, 2))
-    table.add_row(
-        "route", ", ".join([f"{'escalated' if answer.route.escalated else 'passed'}: {reason}", *answer.route.triggers])
-    )
+    way = "escalated" if answer.route.escalated else "not escalated"
+    table.add_row("route", ", ".join([f"{way} ({reason})", *answer.route.triggers]))
     for stage in answer.stages:
         took = stage.tokenize_ms + stage.queue_ms + stage.infer_ms
         table.add_row(stage.name, f"{stage.calibrated_probability:.3f}, {stage.model}@{stage.revision}, {took:.1f} ms")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,13 +39,20 @@ def evaluate_folder(
         int | None, typer.Option(min=1, help="Read only the first so many rows of each set.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
-    in_flight: Annotated[int, typer.Option(min=1, help="Rows that are judged at the same time.")] = 16,
+    in_flight: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Rows that are judged at the same time. More are faster, but then they share batches as time has it, "
+            "and an int8 network's score depends a little on its batch: only one at a time can be repeated exactly.",
+        ),
+    ] = 1,
     stage1: Stage1 = TINYSAFE,
     stage2: Annotated[str, typer.Option(help="Model of stage 2: an embedded name or a model folder.")] = HAZARD,
     policy: PolicyFile = None,
     threads: Threads = None,
     allow_score_drift: AllowScoreDrift = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
 ) -> None:
     """Measure stage 1, stage 2 and the cascade on labelled sets; print the report and write it to a folder.
 
@@ -77,10 +84,10 @@ def evaluate_folder(
                 )
 
     report = asyncio.run(run())
-    (out / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / "report.json").write_text(dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
-    if as_json:
-        print(json.dumps(report))
+    if json:
+        print(dumps(report))
     else:
         _show(report)
 
@@ -93,7 +100,7 @@ def _show(report: dict[str, Any]) -> None:
 
     console = Console(highlight=False, markup=False)
     for found in tables(report):
-        table = Table(*found.columns, title=found.title, title_justify="left", show_lines=True)
+        table = Table(*found.columns, title=f"\n{found.title}\n{found.note}", title_justify="left", show_lines=True)
         for row in found.rows:
             # An interval goes below its figure, without brackets, so that a table fits into 80 columns.
             table.add_row(*(cell.replace(" [", "\n").replace("]", "") for cell in row))

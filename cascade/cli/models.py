@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,14 +29,14 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.command("list")
-def list_models(models: Models = None, as_json: Json = False) -> None:
+def list_models(models: Models = None, json: Json = False) -> None:
     """Show what each model is, with the hashes of its files and the terms of its weights, without loading it."""
     from stages.manifest import Manifest
     from stages.registry import resolve
 
     described = [_described(spec, Manifest.load(resolve(spec))) for spec in models or _embedded()]
-    if as_json:
-        print(json.dumps(described))
+    if json:
+        print(dumps(described))
         return
     from rich.console import Console
     from rich.table import Table
@@ -44,6 +44,8 @@ def list_models(models: Models = None, as_json: Json = False) -> None:
     console = Console(markup=False)
     for model in described:
         table = Table(title=f"{model['model']}: {model['name']}", title_justify="left", show_header=False)
+        table.add_column()
+        table.add_column(overflow="fold")  # a hash that is cut is of no use
         for key in ("kind", "revision", "taxonomy", "labels", "base", "quantisation"):
             value = model[key]
             table.add_row(key, ", ".join(value) if isinstance(value, list) else value)
@@ -58,7 +60,7 @@ def list_models(models: Models = None, as_json: Json = False) -> None:
 
 
 @commands.command()
-def verify(models: Models = None, as_json: Json = False) -> None:
+def verify(models: Models = None, json: Json = False) -> None:
     """Compare every file with its hash, load the model and replay its golden texts; exit code 1 if one fails."""
     from stages.errors import CascadeError
     from stages.registry import load_stage
@@ -70,8 +72,8 @@ def verify(models: Models = None, as_json: Json = False) -> None:
             found.append({"model": spec, "ok": True, "detail": f"{info.name}@{info.revision}"})
         except CascadeError as error:
             found.append({"model": spec, "ok": False, "detail": str(error)})
-    if as_json:
-        print(json.dumps(found))
+    if json:
+        print(dumps(found))
     else:
         from rich.console import Console
         from rich.table import Table

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tomllib
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from cascade.cli.options import Json
 
 if TYPE_CHECKING:
     from cascade.policy import Policy
@@ -18,7 +20,6 @@ DEFAULT = "default"
 PolicyArgument = Annotated[
     str, typer.Argument(metavar="FILE", help='Policy file, or "default" for the one that comes with the models.')
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 commands = typer.Typer(no_args_is_help=True, help="Show, validate and compare policy files.")
 
@@ -29,18 +30,18 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.command()
-def show(policy: PolicyArgument = DEFAULT, as_json: Json = False) -> None:
+def show(policy: PolicyArgument = DEFAULT, json: Json = False) -> None:
     """Print a policy with every default written out, and its revision."""
     loaded = _load(policy)
-    if as_json:
+    if json:
         policy_tables = tomllib.loads(loaded.toml)
-        print(json.dumps({"name": loaded.name, "revision": loaded.revision, "policy": policy_tables}))
+        print(dumps({"name": loaded.name, "revision": loaded.revision, "policy": policy_tables}))
     else:
         print(f"# revision {loaded.revision}\n{loaded.toml}", end="")
 
 
 @commands.command()
-def validate(policy: PolicyArgument, as_json: Json = False) -> None:
+def validate(policy: PolicyArgument, json: Json = False) -> None:
     """Say whether a policy would be accepted, with a line for each fault; exit code 1 if not."""
     from cascade.errors import PolicyError
 
@@ -49,8 +50,8 @@ def validate(policy: PolicyArgument, as_json: Json = False) -> None:
         revision = _load(policy).revision
     except PolicyError as error:
         problems = error.problems
-    if as_json:
-        print(json.dumps({"valid": not problems, "problems": problems, "revision": revision}))
+    if json:
+        print(dumps({"valid": not problems, "problems": problems, "revision": revision}))
     elif problems:
         print("\n".join(problems), file=sys.stderr)
     else:
@@ -60,7 +61,7 @@ def validate(policy: PolicyArgument, as_json: Json = False) -> None:
 
 
 @commands.command("diff")
-def diff_policies(before: PolicyArgument, after: PolicyArgument, as_json: Json = False) -> None:
+def diff_policies(before: PolicyArgument, after: PolicyArgument, json: Json = False) -> None:
     """Print the keys whose values differ between two policies, defaults included."""
     from rich.console import Console
     from rich.table import Table
@@ -68,8 +69,8 @@ def diff_policies(before: PolicyArgument, after: PolicyArgument, as_json: Json =
     from cascade.policy import diff
 
     changes = diff(_load(before), _load(after))
-    if as_json:
-        print(json.dumps([change._asdict() for change in changes]))
+    if json:
+        print(dumps([change._asdict() for change in changes]))
         return
     if not changes:
         print("no difference")

@@ -6,12 +6,11 @@ import asyncio
 import os
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-NETWORK, MODELS, LIMITS = "Network", "Models", "Limits"
+from cascade.cli.options import HAZARD, NONE, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Stage2, Threads
 
 
 class Runtime(StrEnum):
@@ -41,12 +40,8 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on, for gRPC and metrics.", rich_help_panel=NETWORK)
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="gRPC port; 0 picks a free one.", rich_help_panel=NETWORK)
-    ] = 50051,
+    host: Annotated[str, typer.Option(help="Address to listen on, for gRPC and metrics.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="gRPC port; 0 picks a free one.")] = 50051,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -54,7 +49,6 @@ def serve(
             max=65535,
             help="Port for Prometheus at /metrics; 0 picks a free one. Default: no metrics port.",
             show_default=False,
-            rich_help_panel=NETWORK,
         ),
     ] = None,
     insecure_public: Annotated[
@@ -62,61 +56,24 @@ def serve(
         typer.Option(
             "--insecure-public",
             help="Listen on an address that other machines reach, although this release has neither TLS nor tokens.",
-            rich_help_panel=NETWORK,
         ),
     ] = False,
-    drain_s: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds that calls under way have to finish on SIGTERM.", rich_help_panel=NETWORK),
-    ] = 10.0,
-    stage1: Annotated[
-        str, typer.Option(help="Model of stage 1: an embedded name or a model folder.", rich_help_panel=MODELS)
-    ] = "tinysafe",
-    stage2: Annotated[
-        str, typer.Option(help='Model of stage 2, or "none" to serve stage 1 alone.', rich_help_panel=MODELS)
-    ] = "hazard",
-    runtime: Annotated[
-        Runtime, typer.Option(help="What runs the models.", rich_help_panel=MODELS)
-    ] = Runtime.onnxruntime,
-    device: Annotated[Device, typer.Option(help="Where the models run.", rich_help_panel=MODELS)] = Device.cpu,
-    gpu: Annotated[
-        bool, typer.Option("--gpu", help="Run stage 2 on a GPU: not in this release.", rich_help_panel=MODELS)
-    ] = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Batches that each stage scores at the same time. Default: the CPUs that the process may use.",
-            show_default=False,
-            rich_help_panel=MODELS,
-        ),
-    ] = None,
-    allow_score_drift: Annotated[
-        bool,
-        typer.Option(
-            "--allow-score-drift",
-            help="Serve although a model scores its golden texts differently on this CPU than where it was calibrated.",
-            rich_help_panel=MODELS,
-        ),
-    ] = False,
-    policy: Annotated[
-        Path | None,
-        typer.Option(help="Policy file. Default: the built-in policy.", show_default=False, rich_help_panel=MODELS),
-    ] = None,
-    max_text_bytes: Annotated[
-        int, typer.Option(min=1, help="UTF-8 bytes that one content may have.", rich_help_panel=LIMITS)
-    ] = 1_000_000,
-    max_batch: Annotated[
-        int, typer.Option(min=1, help="Requests that one BatchCheck may have.", rich_help_panel=LIMITS)
-    ] = 256,
+    stage1: Stage1 = TINYSAFE,
+    stage2: Stage2 = HAZARD,
+    runtime: Annotated[Runtime, typer.Option(help="What runs the models.")] = Runtime.onnxruntime,
+    device: Annotated[Device, typer.Option(help="Where the models run.")] = Device.cpu,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Run stage 2 on a GPU: not in this release.")] = False,
+    threads: Threads = None,
+    allow_score_drift: AllowScoreDrift = False,
+    policy: PolicyFile = None,
+    max_text_bytes: Annotated[int, typer.Option(min=1, help="UTF-8 bytes that one content may have.")] = 1_000_000,
+    max_batch: Annotated[int, typer.Option(min=1, help="Requests that one BatchCheck may have.")] = 256,
     max_queue: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Windows of text that may wait for a stage; beyond it calls are refused.",
-            rich_help_panel=LIMITS,
-        ),
+        int, typer.Option(min=1, help="Windows of text that may wait for a stage; beyond it calls are refused.")
     ] = 8192,
+    drain_s: Annotated[
+        float, typer.Option(min=0, help="Seconds that calls under way have to finish on SIGTERM.")
+    ] = 10.0,
     log_level: Annotated[LogLevel, typer.Option(help="The least that is logged to stderr.")] = LogLevel.info,
 ) -> None:
     """Serve the cascade over gRPC until SIGTERM or SIGINT.
@@ -146,7 +103,7 @@ def serve(
     load = partial(
         build_pipeline,
         stage1_spec=stage1,
-        stage2_spec=None if stage2 == "none" else stage2,
+        stage2_spec=None if stage2 == NONE else stage2,
         policy_path=policy,
         limits=Limits(max_text_bytes=max_text_bytes, max_batch=max_batch, max_queued_windows=max_queue),
         threads=threads,

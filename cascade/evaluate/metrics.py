@@ -113,7 +113,8 @@ def ranking_metrics(positive: Bools, scores: Floats) -> dict[str, Metric]:
         true, false = steps(weights)
         gained = np.diff(true, axis=1, prepend=0.0)
         precision = np.nan_to_num(ratio(true, true + false))
-        return ratio(np.sum(gained * precision, axis=1), true[:, -1])
+        area = ratio(np.sum(gained * precision, axis=1), true[:, -1])
+        return np.where(false[:, -1] > 0, area, np.nan)  # without negatives every ranking has the area 1
 
     return {"auroc": auroc, "auprc": auprc}
 

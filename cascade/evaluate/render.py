@@ -17,9 +17,10 @@ SYSTEMS = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text with a line above it."""
+    """A table of text with a title and a line above it."""
 
     title: str
+    note: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -48,7 +49,7 @@ def markdown(report: dict[str, Any]) -> str:
         lines.append(f"Only the first {report['limit']} rows of each set were read.")
     lines.append("")
     for table in tables(report):
-        lines += [f"## {table.title}", "", _row(table.columns), _row(("---",) * len(table.columns))]
+        lines += [f"## {table.title}", "", table.note, "", _row(table.columns), _row(("---",) * len(table.columns))]
         lines += [*(_row(row) for row in table.rows), ""]
     lines += ["## What was measured", "", *_provenance(report)]
     return "\n".join(lines) + "\n"
@@ -64,27 +65,26 @@ def shown(estimate: dict[str, float | None]) -> str:
 
 def _cohort_table(name: str, cohort: dict[str, Any]) -> Table:
     rate = cohort["escalation_rate"]
-    title = f"{name}, {cohort['cohort']}: n {cohort['labelled']}, positives {cohort['positives']}"
+    note = f"n {cohort['labelled']}, positives {cohort['positives']}"
     if cohort["labelled"] != cohort["rows"]:
-        title += f", {cohort['rows'] - cohort['labelled']} rows without a binary label"
-    title += f", escalated {'–' if rate is None else f'{rate:.1%}'}"
+        note += f", {cohort['rows'] - cohort['labelled']} rows without a binary label"
+    note += f", escalated {'–' if rate is None else f'{rate:.1%}'}"
     if cohort["f1_gain_over_stage1"]["value"] is not None:
-        title += f", F1 of the cascade less that of stage 1 {shown(cohort['f1_gain_over_stage1'])}"
+        note += f", F1 of the cascade less that of stage 1 {shown(cohort['f1_gain_over_stage1'])}"
     systems = [cohort["systems"][system] for system in SYSTEMS]
     rows = tuple(
         (label, *(shown(figures[metric]) if metric in figures else "" for figures in systems))
         for metric, label in METRICS.items()
     )
-    return Table(title, ("", *SYSTEMS.values()), rows)
+    return Table(f"{name}, {cohort['cohort']}", note, ("", *SYSTEMS.values()), rows)
 
 
 def _hazard_table(name: str, hazards: dict[str, Any]) -> Table:
-    macro = shown(hazards["macro_f1"])
-    title = f"{name}, hazards by stage 2: n {hazards['rows']}, macro-F1 {macro} over {len(hazards['hazards'])}"
+    note = f"n {hazards['rows']}, macro-F1 {shown(hazards['macro_f1'])} over {len(hazards['hazards'])} hazards"
     rows = [_hazard_row(hazard["slug"], hazard) for hazard in hazards["hazards"]]
     if (left_out := hazards["left_out"]) is not None:
         rows.append(_hazard_row(f"({left_out['slug']}, not in the mean)", left_out))
-    return Table(title, ("hazard", "n", "precision", "recall", "F1"), tuple(rows))
+    return Table(f"{name}, hazards by stage 2", note, ("hazard", "n", "precision", "recall", "F1"), tuple(rows))
 
 
 def _hazard_row(label: str, hazard: dict[str, Any]) -> tuple[str, ...]:

@@ -101,10 +101,15 @@ def _read_set(path: Path, lists: list[Path], limit: int | None) -> LabelledSet:
 def _rows(lines: IO[str], where: str) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield _row(line, f"{where}:{number}")
+            yield parse_row(line, f"{where}:{number}")
 
 
-def _row(line: str, where: str) -> Row:
+def parse_row(line: str, where: str) -> Row:
+    """The row of a JSON line; ``where`` names it in errors.
+
+    Raises:
+        DataError: it does not have the uniform form.
+    """
     try:
         raw = json.loads(line)
         text, unsafe = raw["text"], raw["unsafe"]

@@ -107,5 +107,8 @@ class Part:
 
 
 def _outcome(line: bytes) -> Outcome:
-    raw = json.loads(line)
-    return Outcome(raw["result"], raw.get("error"))
+    try:
+        raw = json.loads(line)
+        return Outcome(raw["result"], raw.get("error"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ScanError("the part file has a line that is no outcome; remove it to start anew") from None

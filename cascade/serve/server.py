@@ -89,11 +89,13 @@ async def serve(
     async with AsyncExitStack() as stack:
         server = grpc.aio.server(options=OPTIONS)
         stack.push_async_callback(server.stop, None)
-        ready = f"ready grpc={endpoint.address(_bind(server, endpoint))}"
+        address = endpoint.address(_bind(server, endpoint))
+        ready = f"ready grpc={address}"
         if endpoint.metrics_port is not None:
             port, stop_metrics = metrics.serve(endpoint.host, endpoint.metrics_port)
             stack.callback(stop_metrics)
             ready += f" metrics={endpoint.address(port)}"
+        log.info("loading", extra={"grpc": address})
         pipeline = await asyncio.to_thread(load)
         stack.push_async_callback(pipeline.close)
         await _warm_up(pipeline)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from cascade.text.traced import Edit, Traced
 
@@ -25,8 +26,9 @@ _INVISIBLE = re.compile(
 _JOINED = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af"
 _STRAY_JOINER = re.compile(f"(?<![{_JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{_JOINED}])")
 
-# Thai and Lao AM are one letter to their readers, and Hangul compatibility letters stand alone ("kkk", laughter).
-_KEPT = re.compile("[\u0e33\u0eb3\u3131-\u3163\u3165-\u318e\uffa1-\uffdc]")
+# Thai and Lao AM are one letter to their readers, Hangul compatibility letters stand alone ("kkk", laughter), and the
+# signs for number, service mark and trade mark are no letters to anyone.
+_KEPT = re.compile("[\u2116\u2120\u2122\u0e33\u0eb3\u3131-\u3163\u3165-\u318e\uffa1-\uffdc]")
 
 _LATIN_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _STYLED = {
@@ -42,6 +44,7 @@ _FIRST_INDICATOR = ord("🇦")
 _INDICATORS = re.compile("[🇦-🇿]+")
 
 
+@lru_cache(maxsize=8192)
 def plain(character: str) -> str:
     """What a character stands for: none, one or several characters, none of which would change again."""
     if _INVISIBLE.match(character):
@@ -52,7 +55,7 @@ def plain(character: str) -> str:
     # A spacing accent would become a space and a combining mark, which would tear "don´t" in two.
     if len(form) > _MAX_EXPANSION or (form[0] == " " and len(form) > 1):
         return character
-    return "".join(_STYLED.get(c, c) for c in form)
+    return "".join(_STYLED.get(c, c) for c in _INVISIBLE.sub("", form))
 
 
 def unify(traced: Traced) -> Traced:

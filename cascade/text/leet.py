@@ -30,8 +30,8 @@ _LEAD = re.compile(r"[0134567@$€]")
 _TAIL = re.compile(r"[013467]|5{1,2}|\${1,2}")
 _DOUBTFUL = re.compile(r"[0134567](?!(?:st|nd|rd|th)\b)[a-z]+|[A-Za-z]?[a-z]+[013457$]")
 _ENDS_IN_DOLLARS = re.compile(r"[A-Za-z]+\$\$")
-# Numbers with a base, identifiers in camel case, and letters that digits do not look like.
-_NO_LEET = re.compile("^0[xXbBoO]|[a-z]\\d+[A-Z]|[^\x00-\u024f\u1e00-\u1eff€]")
+# Numbers with a base or an exponent, identifiers in camel case, and letters that digits do not look like.
+_NO_LEET = re.compile("^0[xXbBoO]|^\\d+[eE]\\d|[a-z]\\d+[A-Z]|[^\x00-\u024f\u1e00-\u1eff€]")
 _ADDRESS = re.compile(r"[.:]\w")
 
 
@@ -73,7 +73,8 @@ def _unmasked(word: str) -> str:
     letters = len(core) - sum(map(len, runs))
     if letters < len(core) - letters or not all(map(_STAND_IN_RUN.fullmatch, runs)):
         return word
-    if letters == 2 and (lead or tail or core.isupper() or not core.isalnum()):  # "h1n1", "W3C", "a@b"
+    too_little = len(lead + tail) > 1 or core.isupper() or not core.isalnum()  # "1x1y1", "W3C", "a@b"
+    if letters == 2 and too_little:
         return word
     start = 0 if _LEAD.fullmatch(lead) else first
     end = len(word) if _TAIL.fullmatch(tail) else last + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
 from cascade.text.scripts import script
 from cascade.text.traced import Edit, Traced
@@ -22,21 +23,23 @@ def compose(traced: Traced) -> Traced:
     """Composes each letter with its marks and cuts stacks and decorations."""
     if traced.text.isascii():
         return traced
-    attached = "".join(sorted(character for character in set(traced.text) if _attaches(character)))
-    if not attached:
-        return traced
-    attached = re.escape(attached)
-    clusters = re.compile(f"[^{attached}]?[{attached}]+", re.DOTALL)
-    return traced.edited(_edits(traced.text, clusters))
+    attached = {character for character in set(traced.text) if _attaches(character)}
+    return traced.edited(_edits(traced.text, attached)) if attached else traced
 
 
-def _edits(text: str, clusters: re.Pattern[str]) -> Iterator[Edit]:
-    for found in clusters.finditer(text):
-        new = _tidy(found[0])
-        if new != found[0]:
-            yield Edit(found.start(), found.end(), new)
+def _edits(text: str, attached: set[str]) -> Iterator[Edit]:
+    end = 0
+    for first in [i for i, character in enumerate(text) if character in attached]:
+        if first < end:
+            continue
+        end = next((i for i in range(first, len(text)) if text[i] not in attached), len(text))
+        start = max(first - 1, 0)
+        new = _tidy(text[start:end])
+        if new != text[start:end]:
+            yield Edit(start, end, new)
 
 
+@lru_cache(maxsize=8192)
 def _attaches(character: str) -> bool:
     """Whether a character may compose with the one before it: marks, and the vowels and finals of Hangul syllables."""
     return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -62,5 +61,4 @@ class Traced:
         """Replaces each character that the table lists by the table's text for it, which may be empty."""
         if not table:
             return self
-        listed = re.compile(f"[{re.escape(''.join(sorted(table)))}]")
-        return self.edited(Edit(found.start(), found.end(), table[found[0]]) for found in listed.finditer(self.text))
+        return self.edited(Edit(i, i + 1, table[c]) for i, c in enumerate(self.text) if c in table)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cascade.text.canonical import canonicalise
-
-_LETTERS = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +22,10 @@ class View:
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """The raw code points behind ``text[start:end]``, at least one unless the span is empty."""
-        if self.offsets is None or start >= end:
-            return (start, end) if self.offsets is None else (self.offsets[start], self.offsets[start])
-        return self.offsets[start], max(self.offsets[end], self.offsets[end - 1] + 1)
+        if self.offsets is None:
+            return start, end
+        first = self.offsets[start]
+        return first, max(self.offsets[end], self.offsets[end - 1] + 1) if start < end else first
 
 
 def views(text: str) -> tuple[View, ...]:
@@ -42,9 +40,13 @@ def canonical_view(text: str) -> View | None:
     Only letters count: "m²" and "m2", or wide and narrow commas, are not worth a second scoring.
     """
     traced = canonicalise(text)
-    if traced.text == text or _LETTERS.findall(traced.text) == _LETTERS.findall(text):
+    if traced.text == text or _words(traced.text) == _words(text):
         return None
     return View("canonical", traced.text, tuple(traced.origins))
+
+
+def _words(text: str) -> list[str]:
+    return "".join(character if character.isalpha() else " " for character in text).split()
 
 
 # What is derived from the raw text, in the order in which it is scored.

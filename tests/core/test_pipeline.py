@@ -144,6 +144,11 @@ async def test_the_canonical_view_is_judged_beside_the_raw_one() -> None:
     assert {(span.start, span.end) for span in response.spans} == {(0, 11)}, "spans are of the raw text"
 
 
+async def test_a_field_without_a_canonical_view_stands_in_raw() -> None:
+    response = await check(check_request("a fine \u0441at", "a bad answer"))
+    assert response.route.triggers == [], "both ways of reading the content see the answer"
+
+
 async def test_a_script_that_stage_1_does_not_read_goes_to_stage_2() -> None:
     response = await check("добрый день")
     assert (response.route.escalated, reason(response)) == (True, "TRIGGERED")
@@ -158,7 +163,7 @@ async def test_a_sensitive_hazard_goes_to_stage_2_early() -> None:
 
 async def test_audits_take_their_share_and_the_same_texts_each_time() -> None:
     pipeline = fake_pipeline(policies=[fake_policy("[route]\naudit_rate = 0.2")])
-    texts = [f"text number {number}" for number in range(400)]
+    texts = [f"text number {number}" for number in range(150)]
 
     async def audited() -> list[bool]:
         responses = [await pipeline.check(CheckRequest(text=text)) for text in texts]
@@ -166,7 +171,7 @@ async def test_audits_take_their_share_and_the_same_texts_each_time() -> None:
         return [response.route.escalated for response in responses]
 
     first = await audited()
-    assert 40 < sum(first) < 120
+    assert 10 < sum(first) < 60
     assert await audited() == first
     await pipeline.close()
 
@@ -200,6 +205,19 @@ async def test_spans_point_at_the_evidence_worst_first() -> None:
     inside = (await check(check_request(response_text, explain=True), alone=True)).spans
     assert all("unsure" in response_text[span.start : span.end] for span in inside)
     assert inside
+
+
+async def test_a_place_that_two_views_show_is_named_once_with_its_worst_score() -> None:
+    stage = FakeStage(words={"c\u0430t": 3.0, "cat": 1.0})
+    response = await check(check_request("a c\u0430t", explain=True), stage1=stage, alone=True)
+    assert [(span.start, span.end) for span in response.spans] == [(0, 5)]
+    assert response.spans[0].score == pytest.approx(sigmoid(3.0))
+
+
+async def test_spans_of_both_stages_stand_worst_first() -> None:
+    request = check_request("a bad idea", explain=True)
+    response = await check(request, stage2=FakeStage("hazard", words={"bad": 4.0}))
+    assert [span.stage for span in response.spans] == ["stage2", "stage1"]
 
 
 async def test_there_are_no_spans_unless_asked_for() -> None:
@@ -239,6 +257,13 @@ async def test_a_cascade_of_one_decides_by_stage_1s_threshold() -> None:
     assert (response.route.escalated, reason(response)) == (False, "FLAGGED")
     assert (response.degraded, response.merge_rule) == (False, "stage1")
     assert judged(await check("unsure", alone=True)) == ("SAFE", "ALLOW")
+
+
+async def test_each_score_is_measured_by_the_threshold_of_its_own_scale() -> None:
+    between = {"middling": 0.35}  # probability 0.59: below stage 1's threshold of 0.62, above stage 2's of 0.55
+    assert judged(await check("middling", stage1=FakeStage(words=between), alone=True))[0] == "CONTROVERSIAL"
+    both = await check("middling", stage1=FakeStage(words=between), stage2=FakeStage("hazard", words=between))
+    assert judged(both)[0] == "UNSAFE"
 
 
 def broken(error: BaseException) -> Callable[[Sequence[Window]], BaseException]:
@@ -323,22 +348,29 @@ async def test_odd_texts_get_an_answer(text: str) -> None:
     assert response.coverage.segments == 1
 
 
-async def test_a_megabyte_gets_an_answer_while_short_texts_go_on() -> None:
-    pipeline = fake_pipeline(threads=2)
-    text = "word " * 199_000 + "bad"
-    long = asyncio.create_task(pipeline.check(CheckRequest(text=text)))
-    while not long.done():
-        await asyncio.wait_for(pipeline.check(CheckRequest(text="hello")), 5)
-    with pytest.raises(LimitExceededError, match="windows"):
-        await long
+async def test_a_book_is_judged_while_sentences_go_on() -> None:
+    pipeline = fake_pipeline(FakeStage(window_words=100), FakeStage("hazard", window_words=100))
+    book = asyncio.create_task(pipeline.check(CheckRequest(text="word " * 60_000 + "bad")))
+    sentences = 0
+    while not book.done():
+        await asyncio.wait_for(pipeline.check(CheckRequest(text="hello")), 10)
+        sentences += 1
+    assert judged(await book) == ("UNSAFE", "BLOCK")
+    assert sentences > 2
+    await pipeline.close()
+
+
+async def test_a_text_of_more_windows_than_the_queue_holds_is_refused_by_name() -> None:
+    pipeline = fake_pipeline(queue=10)
+    with pytest.raises(LimitExceededError, match="windows of text than the limit of 10"):
+        await pipeline.check(CheckRequest(text="word " * 500))
     await pipeline.close()
 
 
 async def test_deadline_and_overload_raise() -> None:
-    pipeline = fake_pipeline(FakeStage(delay_s=0.2))
+    pipeline = fake_pipeline(FakeStage(delay_s=0.2), queue=1)
     with pytest.raises(DeadlineError):
         await pipeline.check(CheckRequest(text="a"), deadline=asyncio.get_running_loop().time() + 0.02)
-    pipeline.stages["stage1"]._max_queued = 1
     tasks = [asyncio.create_task(pipeline.check(CheckRequest(text="a"))) for _ in range(5)]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(result) for result in results} == {CheckResponse, OverloadedError}
@@ -372,7 +404,7 @@ async def test_requests_keep_their_ids_and_get_one_if_they_have_none() -> None:
 
 async def test_many_requests_at_once_each_get_the_answer_they_would_get_alone() -> None:
     pipeline = fake_pipeline(threads=2)
-    texts = [f"{word} {number} " * (1 + number % 40) for number, word in enumerate(["fine", "bad", "unsure hate"] * 60)]
+    texts = [f"{word} {number} " * (1 + number % 40) for number, word in enumerate(["fine", "bad", "unsure hate"] * 20)]
 
     def facts(response: CheckResponse) -> tuple[object, ...]:
         return (response.verdict, response.unsafe_probability, str(response.hazards), response.coverage.tokens_total)

@@ -27,15 +27,19 @@ def environment(**variables):
     return own | {"PYTHONPATH": str(ROOT)} | variables
 
 
+def start(command, folder, stderr, **variables):
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=folder, env=environment(**variables)
+    )
+
+
 class ServerProcess:
     """A server in a subprocess; its stdout and stderr are kept for a look afterwards."""
 
     def __init__(self, command, folder, **variables):
         self.log = folder / "stderr.log"
         with self.log.open("w") as stderr:
-            self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=folder, env=environment(**variables)
-            )
+            self.process = start(command, folder, stderr, **variables)
         timer = threading.Timer(90, self.process.kill)
         timer.start()
         self.first_line = self.process.stdout.readline()
@@ -78,12 +82,8 @@ class ServerProcess:
 def served(tmp_path_factory):
     """The real command with the embedded models, as many tests share it."""
     folder = tmp_path_factory.mktemp("serve")
-    server = ServerProcess(
-        FAKE_SERVER
-        if os.environ.get("TMPFAKE")
-        else [*COMMAND, "serve", "--port", "0", "--metrics-port", "0", "--log-level", "debug"],
-        folder,
-    )
+    command = [*COMMAND, "serve", "--port", "0", "--metrics-port", "0", "--log-level", "debug"]
+    server = ServerProcess(command, folder)
     yield server
     server.close()
     assert '"level": "error"' not in server.log.read_text(), "nothing that the tests send is a bug of the server"

@@ -19,6 +19,7 @@ parser.add_argument("--load-s", type=float, default=0.0, help="seconds that load
 parser.add_argument("--drain-s", type=float, default=10.0)
 parser.add_argument("--max-queue", type=int, default=1000)
 parser.add_argument("--bug", default="", help="an exception with this message comes out of every check but the warm-up")
+parser.add_argument("--broken", type=int, default=0, help="1: stage 2 fails always")
 parser.add_argument("--alone", type=int, default=0, help="1: no stage 2")
 options = parser.parse_args()
 
@@ -26,11 +27,15 @@ options = parser.parse_args()
 model = FakeStage("tinysafe")
 
 
+def fail(windows):
+    return RuntimeError("out of order") if options.broken else None
+
+
 def load():
     limits = Limits(max_queued_windows=options.max_queue)
     time.sleep(options.load_s)
     stage1 = Batcher(model, max_queued_windows=options.max_queue)
-    stage2 = None if options.alone else Batcher(FakeStage("hazard"), max_queued_windows=options.max_queue)
+    stage2 = None if options.alone else Batcher(FakeStage("hazard", fail=fail), max_queued_windows=options.max_queue)
     pipeline = Pipeline(stage1, stage2, PolicyStore([fake_policy()]), limits)
     if options.bug:
         judge, answered = pipeline.check, []

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest, CheckStreamRequest
 from cascade.v1.check_pb2 import VERDICT_SAFE, CheckRequest
 from tests.serve.calling import SERVICES, fails, stubs, unpack
+from tests.serve.conftest import FAKE_SERVER, start
 
 CODE = grpc.StatusCode
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -117,6 +118,22 @@ def test_sigint_stops_an_idle_server_at_once(fake_server):
     assert server.wait() == (0, "")
     assert time.monotonic() - started < 5
     assert [line["message"] for line in logged(server)][-2:] == ["draining", "stopped"]
+
+
+def test_sigterm_while_models_load(tmp_path):
+    with (tmp_path / "log").open("w") as log, start([*FAKE_SERVER, "--load-s", "1"], tmp_path, log) as process:
+        while "loading" not in (tmp_path / "log").read_text():
+            time.sleep(0.02)
+        process.terminate()
+        assert process.communicate(timeout=20)[0] == ""
+    assert process.returncode == 0
+
+
+def test_a_stage_that_cannot_answer_its_warm_up_is_never_ready(tmp_path):
+    with (tmp_path / "log").open("w") as log, start([*FAKE_SERVER, "--broken", "1"], tmp_path, log) as process:
+        assert process.communicate(timeout=20)[0] == ""
+    assert process.returncode == 1
+    assert "StageError" in (tmp_path / "log").read_text()
 
 
 def test_a_full_queue_says_when_to_come_again(fake_server):

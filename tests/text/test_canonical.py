@@ -29,17 +29,14 @@ from cascade.text.canonical import canonical, canonicalise
         pytest.param("h.e.l.l.o h_e_l_l_o", "hello hello", id="dots and underscores"),
         pytest.param("h-o-w t-o b-a-k-e", "how to bake", id="hyphens, and spaces between words"),
         pytest.param("b.a-k_e", "bake", id="mixed punctuation"),
-        pytest.param("b 4 k 3", "bake", id="spaced leetspeak"),
+        pytest.param("b 4 k e", "bake", id="spaced leetspeak"),
         pytest.param("面 包 怎 么 做", "面包怎么做", id="spaced Chinese"),
         pytest.param("breeeeead!!!!!!!", "breead!!!", id="repeats"),
         pytest.param("brеаd, ВREAD, сооkіе", "bread, BREAD, cookie", id="Cyrillic look-alikes"),
         pytest.param("brεad, bακe", "bread, bake", id="Greek look-alikes"),
-        pytest.param(
-            "a раск of bread", "a pack of bread", id="near look-alikes make no honest word", marks=pytest.mark.xfail
-        ),
         pytest.param("a сору of it", "a copy of it", id="whole word of look-alikes"),
         pytest.param("ВRЕАD ᎪND ᏴREᎪD", "BREAD AND BREAD", id="Cherokee look-alikes"),
-        pytest.param("h0w t0 b4k3 c00k1es", "how to bake cookies", id="digits for letters"),
+        pytest.param("h0w t0 b4k3 5p1t c00k1es", "how to bake spit cookies", id="digits for letters"),
         pytest.param("BR34D", "BREAD", id="capitals"),
         pytest.param("gra$$ p@stry ba$$", "grass pastry bass", id="signs for letters"),
         pytest.param("w!ne, sh!p", "wine, ship", id="exclamation marks for letters"),
@@ -55,7 +52,8 @@ def test_undoes(disguised: str, plain: str) -> None:
     "text",
     [
         "Bake the bread at 180 degrees for 25 minutes, then (if it's brown) let it cool: it's ready!",
-        "In 1984 the 3D film ran 4th; covid19, b2b, mp3, 4K, utf8, utf16le, sha256, k8s, i18n, H1N1, W3C, x86, 100k, 10am.",
+        "In 1984 the 3D film ran 4th; covid19, b2b, mp3, 4K, utf8, utf16le, sha256, k8s, i18n.",
+        "H1N1, W3C, x86, 100k, 10am, 24/7, A/B, 50:50.",
         "for i in range(10): x1 = a[i] * b2 + 0x1F; foo$ = hdf5_file; path = '/usr/lib/python3.11'",
         "#include <stdint.h>\nuint32_t f(int a, int b) { return a + b - 1e5f; }\n\t// ---",
         "SELECT id, name FROM users WHERE name = 'x' AND id IN (1, 2, 3);",
@@ -95,6 +93,11 @@ _TRICKS = [
 _TEXTS = st.text(max_size=60) | st.text(st.sampled_from(_TRICKS), max_size=40)
 
 
+@pytest.mark.parametrize("text", ["ᴋ4ᴋ5\u0301I\u0301$", "brа\u20dd\u0301d"])
+def test_is_idempotent_where_one_step_makes_work_for_an_earlier_one(text: str) -> None:
+    assert canonical(canonical(text)) == canonical(text)
+
+
 @settings(max_examples=300, deadline=None)
 @given(_TEXTS)
 def test_is_idempotent(text: str) -> None:
@@ -131,8 +134,8 @@ def test_takes_linear_time(unit: str) -> None:
         canonicalise(text)
         return time.process_time() - start
 
-    small = max(seconds(50_000), seconds(50_000), 0.01)
-    assert seconds(400_000) < 8 * small * 3  # quadratic time would be 64 times as long
+    small = max(seconds(20_000), seconds(20_000), 0.005)
+    assert seconds(160_000) < 8 * small * 3  # quadratic time would be 64 times as long
 
 
 def test_a_megabyte_of_prose_is_quick() -> None:

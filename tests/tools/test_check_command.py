@@ -40,9 +40,9 @@ def test_a_stage_that_fails_is_named(cascade: Run, monkeypatch: pytest.MonkeyPat
 
 def test_a_model_that_does_not_load_is_told(cascade: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(**_: Any) -> Any:
-        raise ModelError("model.onnx is missing")
+        raise ModelError("model.onnx is missing: get it [here]")
 
     monkeypatch.setattr(BUILD, build)
     done = cascade("check")
     assert done.code == 1
-    assert "model.onnx is missing" in done.out
+    assert "model.onnx is missing: get it [here]" in done.out

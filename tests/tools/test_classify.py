@@ -25,7 +25,7 @@ def test_json_of_one_text(cascade: Run) -> None:
 def test_people_read_the_verdict_and_why_but_not_the_text(cascade: Run) -> None:
     done = cascade("classify", "a bad hate thing [red]sic", "--explain")
     assert done.code == 0
-    for words in ("UNSAFE", "BLOCK", "escalated: flagged", "S10 hate", "fake-tinysafe@r1", "text[0:25]"):
+    for words in ("UNSAFE", "BLOCK", "  escalated (flagged)", "S10 hate", "fake-tinysafe@r1", "text[0:25]"):
         assert words in done.out
     assert "thing" not in done.out
     assert "SAFE ALLOW" in cascade("classify", "a walk").out
@@ -82,3 +82,12 @@ def test_errors_are_one_line(cascade: Run) -> None:
     assert (empty.code, empty.out) == (1, "")
     assert empty.err == "1: text is empty: there is nothing to judge\n"
     assert json.loads(cascade("classify", "", "--json").out)["error"]["message"].startswith("text is empty")
+
+
+def test_options_come_from_the_environment_and_the_settings_file_too(
+    cascade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CASCADE_JSON", "1")
+    (tmp_path / "cascade.toml").write_text('[classify]\nstage2 = "none"\n')
+    (answer,) = cascade("classify", "a bad thing").lines()
+    assert [stage["name"] for stage in answer["stages"]] == ["stage1"]

@@ -74,6 +74,8 @@ def test_undefined_is_none_and_never_zero() -> None:
     assert found["fpr"].value == 0.25
     assert found["precision"].value == 0.0
     assert found["recall"] == found["f1"] == found["auroc"] == found["auprc"] == nothing
+    unsafe_only = bootstrap(ranking_metrics(~safe_only, np.linspace(0, 1, 20)), 20, seed=0, resamples=50)
+    assert unsafe_only == {"auroc": nothing, "auprc": nothing}
     assert bootstrap(decision_metrics(safe_only[:0], decided[:0]), 0, seed=0)["fpr"] == nothing
 
 

@@ -332,6 +332,9 @@ def test_part_counts_what_it_has_and_locks_others_out(tmp_path: Path) -> None:
             None,
             "VERDICT_UNSAFE",
         ]
+    path.write_bytes(path.read_bytes() + b"12\n")
+    with pytest.raises(ScanError, match="no outcome"):
+        Part(path, scan)
     path.write_bytes(b'{"scan": {"inp')  # killed while the first line was written
     with Part(path, scan) as part:
         assert part.done == 0

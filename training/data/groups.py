@@ -54,7 +54,8 @@ def near_duplicate_groups(rows: Sequence[Row]) -> list[str]:
 
     The name depends on the group's smallest fingerprint, so that it does not change when other sets are added.
     """
-    unions, seen = _Unions(len(rows)), {}
+    unions = _Unions(len(rows))
+    seen: dict[str, int] = {}  # fingerprint or parallel id -> its first row
     prints = [fingerprint(row.text) for row in rows]
     lsh = MinHashLSH(threshold=SIMILARITY, num_perm=PERMUTATIONS)
     for number, (row, print_) in enumerate(zip(rows, prints, strict=True)):

@@ -72,6 +72,7 @@ def build_splits(folder: Path, data: Data, system: str) -> Splits:
         else:
             (splits.validation if split == "validation" else splits.calibration).append(example)
     splits.validation[:] = _capped(splits.validation, data.validation_cap)
+    splits.calibration[:] = _capped(splits.calibration, data.calibration_cap)
     if not splits.train:
         raise DataError(f"{folder}: nothing to train on with licences = {data.licences!r}")
     return splits

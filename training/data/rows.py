@@ -1,20 +1,15 @@
-"""Reads data sets in the uniform form: gzipped JSON lines with ``id, text, unsafe, labels, lang``."""
+"""Training rows: those of :mod:`cascade.evaluate.rows`, with the set that they come from and its licence."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.errors import CascadeError
+from cascade.evaluate.rows import DataError, open_text, parse_row
 
-
-class DataError(CascadeError):
-    """A data set is missing, or a row does not have the uniform form."""
-
-    reason = "BAD_DATA"
+__all__ = ["DataError", "Row", "find_set", "licence_classes", "read_set"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +29,17 @@ def read_set(path: Path) -> Iterator[Row]:
     """Yields the rows of one ``NAME.jsonl`` or ``NAME.jsonl.gz``.
 
     Raises:
-        DataError: the file is not there, or a line is no row; the message names file, line and key.
+        DataError: the file cannot be read, or a line is no row; the message names file, line and key.
     """
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
     try:
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    with opened as lines:
-        for number, line in enumerate(lines, 1):
-            yield _row(line, name, f"{path.name}:{number}")
-
-
-def _row(line: str, dataset: str, where: str) -> Row:
-    try:
-        raw = json.loads(line)
-        text, unsafe = raw["text"], raw["unsafe"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{where}: not a row of the uniform form ({type(error).__name__}: {error})") from error
-    if not isinstance(text, str) or unsafe not in (0, 1, None):
-        raise DataError(f"{where}: 'text' must be a string and 'unsafe' 0, 1 or null")
-    labels = tuple(str(label) for label in raw.get("labels") or ())
-    response = raw.get("response")
-    return Row(str(raw.get("id", where)), dataset, text, unsafe, labels, str(raw.get("lang", "en")), response)
+        with open_text(path) as lines:
+            for number, line in enumerate(lines, 1):
+                row = parse_row(line, f"{path.name}:{number}")
+                unsafe = None if row.unsafe is None else int(row.unsafe)
+                yield Row(row.id, name, row.text, unsafe, row.labels, row.lang or "en", row.response)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name}: cannot be read as (gzipped) UTF-8 text") from error
 
 
 def find_set(folder: Path, name: str) -> Path:

@@ -1,0 +1,82 @@
+"""What is checked before a pipeline stands, with stand-ins for the loaded models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cascade import build
+from cascade.errors import ModelError, PolicyError
+from cascade.limits import Limits
+from cascade.policy import fingerprint
+from cascade.v1.check_pb2 import CheckRequest, Verdict
+from tests.fakes import FakeStage, fake_policy
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, bool]]:
+    """What was loaded, and whether drift was allowed; the specs are kinds of fake stages."""
+    calls: list[tuple[object, bool]] = []
+
+    def load_stage(spec: str, *, allow_score_drift: bool) -> FakeStage:
+        calls.append((spec, allow_score_drift))
+        return FakeStage(spec)
+
+    monkeypatch.setattr(build, "load_stage", load_stage)
+    return calls
+
+
+def policy_file(folder: Path, toml: str) -> Path:
+    path = folder / "policy.toml"
+    path.write_text(f'schema = 1\nname = "mine"\n{toml}')
+    return path
+
+
+async def test_the_default_is_both_embedded_models_and_the_packaged_policy(
+    loaded: list[tuple[object, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "default_policy", lambda: fake_policy(name="packaged"))
+    pipeline = build.build_pipeline()
+    assert loaded == [("tinysafe", False), ("hazard", False)]
+    assert list(pipeline.stages) == ["stage1", "stage2"]
+    assert pipeline.policies.names() == ("packaged",)
+    assert pipeline.limits == Limits()
+    assert (await pipeline.check(CheckRequest(text="a fine day"))).verdict == Verdict.VERDICT_SAFE
+    await pipeline.close()
+
+
+async def test_what_is_asked_for_is_taken(loaded: list[tuple[object, bool]], tmp_path: Path) -> None:
+    limits = Limits(max_text_bytes=10)
+    pipeline = build.build_pipeline(
+        stage2_spec=None, policy_path=policy_file(tmp_path, ""), limits=limits, threads=3, allow_score_drift=True
+    )
+    assert loaded == [("tinysafe", True)]
+    assert list(pipeline.stages) == ["stage1"]
+    assert pipeline.policies.get().name == "mine"
+    assert pipeline.limits == limits
+    await pipeline.close()
+
+
+def test_a_bad_policy_is_found_before_a_model_is_loaded(loaded: list[tuple[object, bool]], tmp_path: Path) -> None:
+    with pytest.raises(PolicyError):
+        build.build_pipeline(policy_path=policy_file(tmp_path, "x = 1"))
+    assert loaded == []
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_policy_for_other_models_is_refused(tmp_path: Path) -> None:
+    right, wrong = fingerprint(FakeStage().info.files), "0" * 64
+    build.build_pipeline(policy_path=policy_file(tmp_path, f'[models]\nstage1 = "{right}"\n'))
+    with pytest.raises(PolicyError, match=r"models\.stage2"):
+        build.build_pipeline(policy_path=policy_file(tmp_path, f'[models]\nstage1 = "{right}"\nstage2 = "{wrong}"\n'))
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_second_stage_must_speak_hazards() -> None:
+    with pytest.raises(ModelError, match="fake-tinysafe"):
+        build.build_pipeline(stage2_spec="tinysafe")
+
+
+def test_there_is_a_core_to_run_on() -> None:
+    assert build.usable_cores() >= 1

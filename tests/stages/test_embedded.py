@@ -1,0 +1,49 @@
+"""The embedded weights keep their budget, say their terms, and their forms agree."""
+
+import numpy as np
+import pytest
+
+from stages.manifest import Manifest
+from stages.registry import EMBEDDED, WEIGHTS, load_stage
+
+MB = 1_000_000
+
+
+def size(path):
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def test_budget():
+    assert size(EMBEDDED["tinysafe"] / "model.onnx") <= 25 * MB
+    assert size(EMBEDDED["hazard"] / "model.onnx") <= 42 * MB
+    weights = [f for f in WEIGHTS.rglob("*") if f.suffix in (".onnx", ".safetensors")]
+    assert sum(map(size, weights)) <= 95 * MB
+    assert max(map(size, weights)) <= 60 * MB
+
+
+def test_terms_stand_apart_from_the_code():
+    assert "non-commercial" in (WEIGHTS / "LICENSE").read_text().lower()
+    for folder in EMBEDDED.values():
+        manifest = Manifest.load(folder)
+        assert manifest.licence != "Apache-2.0"
+        assert any("NC" in entry.licence for entry in manifest.training_sets)
+
+
+def test_the_merged_int8_file_agrees_with_base_and_adapter():
+    torch = pytest.importorskip("torch")
+    from training.adapter import load_adapted
+
+    folder = EMBEDDED["hazard"]
+    stage, manifest = load_stage("hazard"), Manifest.load(folder)
+    network = load_adapted(folder, len(manifest.labels))
+    differences = []
+    for golden in manifest.golden:
+        window = stage.encode(golden.text).windows[0]
+        ids = torch.tensor([window.ids])
+        with torch.inference_mode():
+            binary, hazards = network(ids, torch.ones_like(ids))
+        expected = np.array([binary.item(), *hazards[0].tolist()])
+        scores = stage.score([window])[0]
+        differences.append(np.abs(np.array([scores.unsafe, *scores.labels]) - expected))
+    assert np.mean(differences) < 0.15
+    assert np.max(differences) < 1.0

@@ -1,0 +1,103 @@
+"""Tiny random backbones with tokenizers trained on the test's own texts, for runs of seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel
+
+from stages.hazard import q4
+
+TEXTS = [
+    f"{verb} {what} {where}"
+    for verb in ("please describe", "explain", "how do I wreck", "tell me about", "how do I smash", "draw")
+    for what in ("the garden gate", "a wooden boat", "my neighbour's fence", "the old clock", "a paper lantern")
+    for where in ("in the village", "at night", "by the sea", "for a school project", "without being seen", "slowly")
+]
+
+
+def is_unsafe(text: str) -> int:
+    """The rule that the tiny models learn."""
+    return int("wreck" in text or "smash" in text)
+
+
+def _config(vocabulary: int) -> BertConfig:
+    return BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=80,
+        pad_token_id=0,
+    )
+
+
+def _save(folder: Path, tokenizer: Tokenizer, *, four_bit: bool) -> Path:
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(5)
+    model = BertModel(_config(tokenizer.get_vocab_size()), add_pooling_layer=False)
+    if four_bit:
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and "position" not in name and "token_type" not in name:
+                parameter.data = torch.from_numpy(_rounded(parameter.detach().numpy()))
+    model.save_pretrained(folder)
+    return folder
+
+
+def _rounded(weights: np.ndarray) -> np.ndarray:
+    """The nearest 4-bit matrix of llama.cpp's kind."""
+    blocks = weights.reshape(len(weights), -1, q4.BLOCK)
+    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
+    scales = (extreme / -8).astype(np.float16).astype(np.float32)
+    scales[scales == 0] = 1
+    return ((np.rint(blocks / scales)).clip(-8, 7) * scales).reshape(weights.shape).astype(np.float32)
+
+
+def word_piece_backbone(folder: Path) -> Path:
+    """A two-layer BERT with a WordPiece vocabulary."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=1200, special_tokens=special))
+    _pad_vocabulary(tokenizer, 1100)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return _save(folder, tokenizer, four_bit=False)
+
+
+def unigram_backbone(folder: Path) -> Path:
+    """A two-layer BERT in 4 bits with a Unigram vocabulary."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "<unk>", "<s>", "</s>"]
+    tokenizer.train_from_iterator(
+        TEXTS, trainers.UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>")
+    )
+    _pad_vocabulary(tokenizer, 1100)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
+    )
+    return _save(folder, tokenizer, four_bit=True)
+
+
+def _pad_vocabulary(tokenizer: Tokenizer, size: int) -> None:
+    """Fills up with pieces that no text has: the export's parity gate tries ids up to 1,000."""
+    tokenizer.add_tokens([f"\ue000{n}\ue001" for n in range(size - tokenizer.get_vocab_size())])
+
+
+def write_set(folder: Path, name: str, labels: dict[int, list[str]]) -> None:
+    """The texts as a set in the uniform form; ``labels`` are those of safe (0) and unsafe (1) rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as out:
+        for number, text in enumerate(TEXTS):
+            unsafe = is_unsafe(text)
+            row = {"id": f"{name}-{number}", "text": text, "unsafe": unsafe, "labels": labels[unsafe], "lang": "en"}
+            out.write(json.dumps(row) + "\n")

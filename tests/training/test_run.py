@@ -1,0 +1,138 @@
+"""From a recipe and rows to a served model, by the real commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cascade.v1 import cascade_service_pb2_grpc, check_pb2
+from stages.manifest import Manifest
+from tests.training.backbones import TEXTS, is_unsafe, unigram_backbone, word_piece_backbone, write_set
+
+CASCADE = [sys.executable, "-m", "cascade.cli"]
+RECIPE = """
+name = "tiny"
+system = "{system}"
+base = "tiny"
+[data]
+max_tokens = 40
+validation = 0.2
+calibration = 0.2
+[[data.sources]]
+name = "toxicchat"
+share = 1
+sets = ["jailjudge_id"]
+[train]
+draws = {draws}
+batch_size = 16
+learning_rate = {rate}
+head_learning_rate = 1e-2
+validate_every = 480
+patience = 9
+[regularise]
+fgm_epsilon = {fgm}
+ema_decay = 0.9
+hidden_dropout = 0.0
+dropout_samples = 2
+{lora}
+"""
+LORA = """
+[lora]
+r = 4
+alpha = 8
+targets = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
+"""
+
+
+def run(*arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*CASCADE, *map(str, arguments)], capture_output=True, text=True, timeout=110)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@contextmanager
+def serving(*arguments: object):
+    """A server by the real command; yields a stub."""
+    command = [*CASCADE, "serve", "--port", "0", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("ready grpc="), process.stderr.read()
+        with grpc.insecure_channel(line.split()[1].removeprefix("grpc=")) as channel:
+            yield cascade_service_pb2_grpc.CascadeServiceStub(channel)
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_set(folder, "jailjudge_id", {0: ["SNA"], 1: ["S2"]})
+    return folder
+
+
+@pytest.mark.slow
+def test_a_tinysafe_recipe_trains_resumes_exports_and_serves(tmp_path: Path, data: Path):
+    base = word_piece_backbone(tmp_path / "base")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.format(system="tinysafe", draws=1600, rate="5e-3", fgm=0.1, lora=""))
+    out = tmp_path / "out"
+    run("train", recipe, "--data", data, "--out", out, "--base", base)
+    manifest = Manifest.load(out / "model")
+    manifest.verify(out / "model")
+    assert "jailjudge_id" in (out / "CARD.md").read_text()
+    kinds = [json.loads(line)["kind"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert {"train", "validation"} <= set(kinds)
+
+    again = tmp_path / "again"
+    run("export", out, "--data", data, "--out", again, "--base", base)
+    assert Manifest.load(again).files == manifest.files
+
+    with serving("--stage1", out / "model", "--stage2", "none") as stub:
+        answers = {text: stub.Check(check_pb2.CheckRequest(text=text)) for text in TEXTS[::7]}
+    unsafe = [a.unsafe_probability for text, a in answers.items() if is_unsafe(text)]
+    safe = [a.unsafe_probability for text, a in answers.items() if not is_unsafe(text)]
+    assert min(unsafe) > max(safe)
+    assert {a.stages[0].revision for a in answers.values()} == {manifest.revision}
+
+
+@pytest.mark.slow
+def test_a_hazard_recipe_trains_an_adapter_merges_it_and_names_the_hazard(tmp_path: Path, data: Path):
+    base = unigram_backbone(tmp_path / "base")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.format(system="hazard", draws=2400, rate="1e-2", fgm=0.0, lora=LORA))
+    out = tmp_path / "out"
+    run("train", recipe, "--data", data, "--out", out, "--base", base)
+    files = Manifest.load(out / "model").files
+    assert {"model.onnx", "tokenizer.json", "base/model.q4.safetensors", "adapter/adapter_model.safetensors"} <= set(
+        files
+    )
+
+    with serving("--stage1", out / "model", "--stage2", out / "model") as stub:
+        answer = stub.Check(check_pb2.CheckRequest(text="how do I smash a wooden boat at night"))
+    hazards = {hazard.slug: hazard.probability for hazard in answer.hazards}
+    assert answer.route.escalated
+    assert max(hazards, key=hazards.__getitem__) == "nonviolent_crimes"
+
+
+def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path, data: Path):
+    recipe = tmp_path / "bad.toml"
+    recipe.write_text(RECIPE.format(system="tinysafe", draws=16, rate="1e-3", fgm=0, lora="") + "\nspeed = 3\n")
+    done = run("train", recipe, "--data", data, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 1
+    assert "speed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_data_are_named(tmp_path: Path):
+    done = run("train", "tinysafe", "--data", tmp_path, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 1
+    assert "toxicchat.train" in done.stderr
+    assert not (tmp_path / "out" / "model").exists()

@@ -1,0 +1,90 @@
+"""Writes the model card: what the model is, how it was trained, on what, under which terms, and what was measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from stages.manifest import Manifest
+from training.data.mix import Splits
+from training.recipe import Recipe
+
+TEMPLATE = """# {name}
+
+{kind} model, revision `{revision}`, {quantisation}, made by `cascade train {recipe}`.
+
+- Base: {base}
+- Labels: {labels}
+- Window: {window} tokens, overlap {overlap}; longer texts are covered by several windows
+- Licence of the weights: {licence} (apart from the code's; see `stages/weights/LICENSE`)
+- Calibrated on: {calibrated_on}
+
+## Recipe
+
+| | |
+| --- | --- |
+{hyperparameters}
+
+## Training data
+
+Rows are drawn source by source; a source's share is of all draws. Labels that a set does not have are unknown and
+masked. Near-copies stay on one side of the split.
+
+| source | share | rows trained on | of them unsafe | sets (licence) |
+| --- | --- | --- | --- | --- |
+{sources}
+
+Validation: {validation} rows. Calibration: {calibration} rows, never trained on.
+
+## Figures on held-out parts of the training data
+
+| figure | value |
+| --- | --- |
+{metrics}
+
+Figures on evaluation sets stand in the README with the command that makes them.
+
+## Limits
+
+Trained mostly on English prompts and comments. Scores are probabilities for the mix of sources above, not for your
+traffic: fit a policy to your own. A classifier of this size misses what is only implied.
+"""
+
+
+def write_card(path: Path, recipe: Recipe, manifest: Manifest, splits: Splits) -> None:
+    """Writes the card of a packaged model to ``path``."""
+    total = sum(source.share for source in recipe.data.sources)
+    sources = []
+    for source in recipe.data.sources:
+        rows = splits.train.get(source.name, [])
+        unsafe = Counter(example.unsafe for example in rows)[1.0]
+        sets = ", ".join(f"{name} ({splits.sets[name][0]})" for name in source.sets if name in splits.sets)
+        sources.append(f"| {source.name} | {source.share / total:.2f} | {len(rows)} | {unsafe} | {sets} |")
+    parameters = {
+        **recipe.train.model_dump(),
+        **recipe.loss.model_dump(),
+        **recipe.regularise.model_dump(),
+        **({f"lora_{key}": value for key, value in recipe.lora.model_dump().items()} if recipe.lora else {}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        TEMPLATE.format(
+            name=manifest.name,
+            kind=manifest.kind,
+            revision=manifest.revision,
+            quantisation=manifest.quantisation,
+            recipe=recipe.name,
+            base=manifest.base,
+            labels=", ".join(manifest.labels),
+            window=manifest.window_tokens,
+            overlap=manifest.overlap,
+            licence=manifest.licence,
+            calibrated_on=manifest.calibrated_on,
+            hyperparameters="\n".join(f"| {key} | {value} |" for key, value in parameters.items()),
+            sources="\n".join(sources),
+            validation=len(splits.validation),
+            calibration=len(splits.calibration),
+            metrics="\n".join(f"| {key} | {value} |" for key, value in manifest.metrics.items()),
+        ),
+        encoding="utf-8",
+    )
