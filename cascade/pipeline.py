@@ -88,7 +88,8 @@ class Pipeline:
     async def _route(self, content: Sequence[Part], first: Opinion, policy: Policy) -> Route:
         """Decides by what stage 1 said whether stage 2 is asked."""
         texts = [part.text for part in content]
-        fired = await off_loop_if_long(texts, lambda: triggers.fired(texts, [tuple(first.by_view.values())]))
+        views = [tuple(first.by_view.values())]
+        fired = await off_loop_if_long(texts, lambda: triggers.fired(texts, views, first.model.scripts))
         escalate_at = {slug: rule.escalate_at for slug, rule in policy.hazards.items() if rule.escalate_at is not None}
         router = BandRouter(policy.route.low, policy.stage1.unsafe_threshold, policy.route.audit_rate, escalate_at)
         decision = router.route(Signals(first.probability, first.labels, fired, _audit_draw(content, policy)))

@@ -67,6 +67,7 @@ class FakeStage:
             runtime="fake",
             licence="none",
             window_tokens=window_words + 2,
+            scripts=("Latin",),
         )
         self.calibration = calibration or Calibration(labels=tuple(Platt() for _ in labels))
         self.delay_s = delay_s

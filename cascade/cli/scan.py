@@ -40,14 +40,8 @@ def scan(
     ] = "id",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 3 if a row was bad.")] = False,
     in_flight: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Rows that are judged at the same time. More of them share batches, which is faster on short texts, "
-            "but an int8 network's score depends a little on its batch. Default: one for each thread of a stage.",
-            show_default=False,
-        ),
-    ] = None,
+        int, typer.Option(min=1, help="Rows that are judged at the same time; it changes no result.")
+    ] = 64,
     stage1: Stage1 = TINYSAFE,
     stage2: Stage2 = HAZARD,
     policy: PolicyFile = None,
@@ -62,14 +56,13 @@ def scan(
     What is done is kept in OUT.part: the same command after a stop goes on from there. Exit code 0 when OUT is
     complete, 3 if rows were bad and --strict is set, 2 for wrong usage, 1 for anything else.
     """
-    from cascade.build import usable_cores
     from cascade.scan.records import Fields, ScanError, ScanUsageError
     from cascade.scan.run import open_job
 
     async def run() -> Scanned:
         async with open_pipeline(stage1, stage2, policy, threads, allow_score_drift) as pipeline:
             with _progress() as on_record:
-                return await job.run(pipeline, in_flight=in_flight or threads or usable_cores(), on_record=on_record)
+                return await job.run(pipeline, in_flight=in_flight, on_record=on_record)
 
     try:
         job = open_job(source, out, Fields(text_field, response_field, id_field))

@@ -27,14 +27,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    pip(sys.executable, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT))
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT))
     (built,) = folder.glob("safety_cascade-*.whl")
     return built
 
 
-def pip(python: str | Path, *arguments: str) -> None:
-    """Runs pip in an environment; its complaint becomes the test's."""
-    command = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+def pip(*arguments: str) -> None:
+    """Runs this environment's pip; its complaint becomes the test's."""
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -50,9 +50,9 @@ def test_the_wheel_holds_the_packages_the_weights_and_the_licences(wheel: Path) 
 
 
 def test_the_wheel_serves_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env", symlinks=True)
     python = tmp_path / "env/bin/python"
-    pip(python, "install", "--constraint", str(ROOT / "constraints.txt"), str(wheel))
+    pip("--python", str(python), "install", "--no-compile", "--constraint", str(ROOT / "constraints.txt"), str(wheel))
     probe = "import cascade; from importlib.util import find_spec as spec; "
     probe += "print(cascade.__file__, spec('torch'), spec('transformers'))"
     done = subprocess.run([python, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -17,6 +17,7 @@ def test_unread_script(text: str, fires: bool) -> None:
 
 def test_a_script_that_is_read_does_not_fire() -> None:
     assert not unread_script("хлеб", ("Latin", "Cyrillic"))
+    assert not unread_script("хлеб", ("*",))
 
 
 @pytest.mark.parametrize(

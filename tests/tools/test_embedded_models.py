@@ -67,7 +67,7 @@ def test_scan_answers_as_classify_does_in_every_format(folder: Path, classified:
         csv.writer(file).writerows([["id", "text"], *(row.values() for row in rows)])
     pq.write_table(pa.Table.from_pylist(rows), folder / "in.parquet")
     for suffix in ("jsonl", "csv", "parquet"):
-        run(folder, "scan", f"in.{suffix}", "--out", f"out.{suffix}", "--strict", "--in-flight", 1)
+        run(folder, "scan", f"in.{suffix}", "--out", f"out.{suffix}", "--strict")
     with (folder / "out.csv").open(newline="") as file:
         of_csv = [json.loads(row["result"]) for row in csv.DictReader(file)]
     of_jsonl = [json.loads(line)["result"] for line in (folder / "out.jsonl").read_text().splitlines()]

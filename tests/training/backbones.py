@@ -32,7 +32,7 @@ def _config(vocabulary: int) -> BertConfig:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=80,
+        max_position_embeddings=256,
         pad_token_id=0,
     )
 
