@@ -83,22 +83,24 @@ def serve(
     """
     # gRPC's own lines would break the JSON on stderr; what goes wrong there comes back as an exception or a status.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from cascade.build import build_pipeline
-    from cascade.limits import Limits
-    from cascade.observe import logs
-    from cascade.observe.metrics import Metrics
-    from cascade.serve import server
     from cascade.serve.device import refuse_gpu
+    from cascade.serve.endpoint import Endpoint
 
     if gpu:
         refuse_gpu()
-    endpoint = server.Endpoint(host, port, metrics_port, drain_s)
+    endpoint = Endpoint(host, port, metrics_port, drain_s)
     if endpoint.is_public and not insecure_public:
         raise typer.BadParameter(
             f"{host} can be reached from other machines, and this release has neither TLS nor tokens: put a proxy that "
             "has them in front of 127.0.0.1, or say --insecure-public if the network itself is guarded",
             param_hint="--host",
         )
+    from cascade.build import build_pipeline
+    from cascade.limits import Limits
+    from cascade.observe import logs
+    from cascade.observe.metrics import Metrics
+    from cascade.serve import server
+
     logs.configure(log_level.value)
     load = partial(
         build_pipeline,

@@ -7,12 +7,10 @@ has answered a warm-up: until then a connection waits in the listening socket.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from time import perf_counter
 
 import grpc
@@ -24,6 +22,7 @@ from cascade.observe.metrics import Metrics
 from cascade.pipeline import Pipeline
 from cascade.serve.calls import Calls
 from cascade.serve.checks import CheckService
+from cascade.serve.endpoint import Endpoint
 from cascade.serve.health import HealthServicer
 from cascade.serve.lifecycle import Lifecycle
 from cascade.serve.models import ModelService, StageService
@@ -46,28 +45,6 @@ FLUSH_S = 0.5  # for answers that are on their way; after it whoever only watche
 WARM_UP = "Is the kettle still on?"
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where the server listens (port 0: a free one; no metrics port: no metrics), and how long it may take to stop."""
-
-    host: str
-    port: int
-    metrics_port: int | None
-    drain_s: float
-
-    def address(self, port: int) -> str:
-        """``HOST:PORT``, an IPv6 host in brackets."""
-        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
-
-    @property
-    def is_public(self) -> bool:
-        """Other machines can reach it. A host name other than localhost counts as public."""
-        try:
-            return not ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host != "localhost"
 
 
 async def serve(

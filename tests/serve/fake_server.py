@@ -10,7 +10,8 @@ from cascade.observe import logs
 from cascade.observe.metrics import Metrics
 from cascade.pipeline import Pipeline
 from cascade.policy import PolicyStore
-from cascade.serve.server import Endpoint, serve
+from cascade.serve.endpoint import Endpoint
+from cascade.serve.server import serve
 from tests.fakes import FakeStage, fake_policy
 
 parser = argparse.ArgumentParser()

@@ -1,0 +1,28 @@
+"""Where a server listens. Imports nothing heavy, so that a bad address is refused at once."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the server listens (port 0: a free one; no metrics port: no metrics), and how long it may take to stop."""
+
+    host: str
+    port: int
+    metrics_port: int | None
+    drain_s: float
+
+    def address(self, port: int) -> str:
+        """``HOST:PORT``, an IPv6 host in brackets."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
+    @property
+    def is_public(self) -> bool:
+        """Other machines can reach it. A host name other than localhost counts as public."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
