@@ -3,9 +3,10 @@
     python -m training.fit_policy --data DIR --stage1 tinysafe --stage2 hazard --out cascade/policy/default.toml
 
 Every held-out row of both recipes (validation and calibration groups) goes through the pipeline itself, so that views,
-windows and calibration are those of a request. Then, in this order: ``route.low`` so that the share of ToxicChat-like
-prompts that is escalated stays within the budget, the stacker by logistic regression on what is escalated, and the
-two thresholds by the geometric mean of F1 over the kinds of source, as TinySafe v2 chose its own.
+windows and calibration are those of a request. Then, in this order: stage 1's threshold by the geometric mean of F1
+over the kinds of source, as TinySafe v2 chose its own; ``route.low`` so that the share of chat prompts that is
+escalated stays within the budget; the stacker's weights and the merged threshold by the same mean, among those with
+which the cascade judges chat prompts at least as well as stage 1 alone, so that escalating never costs there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
 from cascade.build import build_pipeline
 from cascade.evaluate.rows import Row
@@ -36,6 +36,7 @@ Array = NDArray[np.float64]
 TRAFFIC = "toxicchat"  # the source whose escalation rate is bounded: real prompts to a chatbot
 ROWS_A_SOURCE = 700
 GRID = np.round(np.arange(0.05, 0.985, 0.005), 3)
+WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)  # of stage 2 in the merge
 # A false alarm on these sources and a miss on those are weighed together, as one kind of traffic.
 KINDS = {
     "chat": ("toxicchat",),
@@ -83,46 +84,56 @@ def logit(p: Array) -> Array:
     return np.log(clipped / (1 - clipped))
 
 
+def merged(scores: Scores, w2: float) -> Array:
+    """The stacker's probability with weights 1 - w2 and w2: both logits are calibrated, so that none needs a scale."""
+    return 1 / (1 + np.exp(-((1 - w2) * logit(scores.stage1) + w2 * logit(scores.stage2))))
+
+
 def f1(predicted: NDArray[np.bool_], targets: Array) -> float:
     """F1 of predictions against targets in {0, 1}."""
     hits = float((predicted & (targets == 1)).sum())
     return 2 * hits / max(1.0, float(predicted.sum() + (targets == 1).sum()))
 
 
-def best_threshold(score: Array, held: HeldOut, forced_safe: NDArray[np.bool_] | None = None) -> float:
-    """The threshold with the best geometric mean of F1 over the kinds; among equals the middle one."""
-    values = []
-    for threshold in GRID:
-        predicted = score >= threshold
-        if forced_safe is not None:
-            predicted &= ~forced_safe
-        values.append(np.exp(np.mean([np.log(max(1e-6, f1(predicted[m], held.unsafe[m]))) for m in _kinds(held)])))
-    smooth = np.convolve(np.pad(values, 3, mode="edge"), np.ones(7) / 7, mode="valid")  # a peak of one row is luck
-    return float(np.median(GRID[smooth >= smooth.max() - 1e-9]))
+@dataclass(frozen=True)
+class Operating:
+    """A threshold with its F1 on chat prompts and the geometric mean of F1 over the kinds."""
+
+    threshold: float
+    chat: float
+    mean: float
+
+
+def operating_point(score: Array, held: HeldOut, at_least: float = 0.0) -> Operating:
+    """The threshold with the best mean among those with at least this F1 on chat prompts, else with the best of it.
+
+    Both curves are smoothed over neighbouring thresholds: a peak of one row is luck.
+    """
+    masks = _kinds(held)
+    table = np.array([[f1((score >= t)[mask], held.unsafe[mask]) for mask in masks] for t in GRID])
+    curves = [np.exp(np.log(np.maximum(table, 1e-6)).mean(1)), table[:, 0]]
+    mean, chat = (np.convolve(np.pad(c, 3, mode="edge"), np.ones(7) / 7, mode="valid") for c in curves)
+    allowed = chat >= min(at_least, chat.max()) - 1e-9
+    best = int(np.flatnonzero(allowed)[mean[allowed].argmax()])
+    return Operating(float(GRID[best]), float(chat[best]), float(mean[best]))
 
 
 def _kinds(held: HeldOut) -> list[NDArray[np.bool_]]:
-    sources = np.array(held.sources)
     known = ~np.isnan(held.unsafe)
-    masks = [np.isin(sources, names) & known for names in KINDS.values()]
-    return [mask for mask in masks if (held.unsafe[mask] == 1).any()]
+    return [np.isin(held.sources, names) & known for names in KINDS.values()]
 
 
 def fit(held: HeldOut, scores: Scores, policy: Policy, budget: float) -> Policy:
     """The policy with its thresholds, band, stacker and hazard thresholds fitted."""
     sources, known = np.array(held.sources), ~np.isnan(held.unsafe)
-    threshold1 = best_threshold(scores.stage1, held)
+    alone = operating_point(scores.stage1, held)
+    threshold1 = alone.threshold
     low = min(float(np.quantile(scores.stage1[sources == TRAFFIC], 1 - budget)), threshold1)
     escalated = scores.stage1 >= low
-    mask = escalated & known & np.isin(sources, [name for names in KINDS.values() for name in names])
-    features = np.column_stack([logit(scores.stage1), logit(scores.stage2)])
-    sizes = {name: (sources[mask] == name).sum() for name in set(sources[mask])}
-    weights = np.array([1 / sizes[name] for name in sources[mask]])
-    model = LogisticRegression(C=10.0).fit(features[mask], held.unsafe[mask], sample_weight=weights * mask.sum())
-    w1, w2 = (max(0.02, float(w)) for w in model.coef_[0])
-    bias = float(model.intercept_[0])
-    merged = 1 / (1 + np.exp(-(w1 * features[:, 0] + w2 * features[:, 1] + bias)))
-    threshold2 = best_threshold(merged, held, forced_safe=~escalated)
+    points = {w2: operating_point(merged(scores, w2) * escalated, held, alone.chat) for w2 in WEIGHTS}
+    # First the weights that keep what stage 1 has on chat prompts, of those the one with the best mean.
+    w2 = max(points, key=lambda w: (round(min(points[w].chat, alone.chat), 3), points[w].mean))
+    threshold2 = points[w2].threshold
     high = _sure(scores.stage1[known], held.unsafe[known], floor=max(threshold1, 0.9))
     hazards = {
         slug: policy.hazards[slug].model_copy(update={"threshold": _hazard_threshold(scores.hazards[:, i], cells)})
@@ -130,9 +141,7 @@ def fit(held: HeldOut, scores: Scores, policy: Policy, budget: float) -> Policy:
     }
     merge = policy.merge.model_copy(
         update={
-            "stacker": policy.merge.stacker.model_copy(
-                update={"w1": round(w1, 4), "w2": round(w2, 4), "bias": round(bias, 4)}
-            ),
+            "stacker": policy.merge.stacker.model_copy(update={"w1": round(1 - w2, 4), "w2": w2, "bias": 0.0}),
             "controversial_threshold": round(0.8 * threshold2, 3),
         }
     )
@@ -201,10 +210,8 @@ async def _score(held: HeldOut, stage1: str, stage2: str) -> tuple[Scores, Polic
 
 def report(held: HeldOut, scores: Scores, policy: Policy) -> Mapping[str, object]:
     """What the fitted numbers do on the rows that they were fitted on, by kind of source."""
-    stacker = policy.merge.stacker
-    merged = 1 / (1 + np.exp(-(stacker.w1 * logit(scores.stage1) + stacker.w2 * logit(scores.stage2) + stacker.bias)))
     escalated = scores.stage1 >= policy.route.low
-    final = escalated & (merged >= policy.stage2.unsafe_threshold)
+    final = escalated & (merged(scores, policy.merge.stacker.w2) >= policy.stage2.unsafe_threshold)
     first = scores.stage1 >= policy.stage1.unsafe_threshold
     second = scores.stage2 >= 0.5
     found: dict[str, object] = {"rows": len(held.rows)}

@@ -24,7 +24,7 @@ from stages.runtime.onnx import OnnxNetwork
 from stages.stage import Window
 
 FP32_TOLERANCE = 2e-4  # logits, ONNX against torch
-INT8_MEAN, INT8_AGREEMENT = 0.15, 0.97  # on texts: mean difference of the binary logit, share of equal signs
+INT8_MEAN, INT8_AGREEMENT = 0.25, 0.97  # on texts: mean difference of the binary logit, share of equal signs
 SHAPES = ((1, 3), (2, 17), (3, 64), (2, 200))  # batch x tokens, each tried with and without a padded row
 
 

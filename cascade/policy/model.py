@@ -7,8 +7,9 @@ Thresholds stand on calibrated probabilities, 0 to 1.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -144,6 +145,13 @@ class Policy(Table):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values; what was derived from the old ones is derived again."""
+        copied = super().model_copy(update=update, deep=deep)
+        for derived in ("toml", "revision"):
+            copied.__dict__.pop(derived, None)
+        return copied
 
     @cached_property
     def toml(self) -> str:

@@ -156,3 +156,12 @@ def test_a_policy_cannot_be_changed() -> None:
     policy: Policy = parse(HEAD)
     with pytest.raises(ValueError, match="frozen"):
         policy.name = "q"  # type: ignore[misc]
+
+
+def test_a_copy_with_other_values_has_a_revision_of_its_own():
+    policy = default_policy()
+    before = policy.revision, policy.toml
+    other = policy.model_copy(update={"route": policy.route.model_copy(update={"audit_rate": 0.5})})
+    assert other.revision != before[0]
+    assert "audit_rate = 0.5" in other.toml
+    assert (policy.revision, policy.toml) == before
