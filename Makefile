@@ -41,7 +41,9 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,parquet,dev]'
 	@touch $@
 
+# One thread a worker: torch's threads spin while they wait, and those of two workers starve each other on two cores.
 .PHONY: test
+test: export OMP_NUM_THREADS = 1
 test: $(DEV)/.installed ## run all tests; options: make test ARGS="tests/repo -x"
 	@$(DEV_PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
