@@ -7,6 +7,7 @@ has answered a warm-up: until then a connection waits in the listening socket.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -76,6 +77,8 @@ async def serve(
         pipeline = await asyncio.to_thread(load)
         stack.push_async_callback(pipeline.close)
         await _warm_up(pipeline)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: the collector need not walk it again while calls wait
         lifecycle = Lifecycle()
         servicer = await _add_services(server, pipeline, metrics, lifecycle)
         if stop.is_set():
