@@ -79,7 +79,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_tinysafe_recipe_trains_resumes_exports_and_serves(tmp_path: Path, data: Path):
+def test_a_tinysafe_recipe_trains_exports_and_serves(tmp_path: Path, data: Path):
     base = word_piece_backbone(tmp_path / "base")
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(RECIPE.format(system="tinysafe", draws=1600, rate="5e-3", fgm=0.1, lora=""))
