@@ -15,6 +15,7 @@ from stages.taxonomy import HAZARD_SLUGS, TINYSAFE_CATEGORIES
 from stages.tinysafe.network import TinySafeNetwork
 from training.batches import training_tokenizer
 from training.recipe import Lora, Recipe
+from training.regularisers import TextDropout
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def build_system(recipe: Recipe, base: Path) -> System:
 def with_lora(network: nn.Module, lora: Lora) -> nn.Module:
     """A network with low-rank adapters on its target matrices; its head trains whole and is saved with them."""
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer
 
     config = LoraConfig(
         r=lora.r,
@@ -86,4 +88,8 @@ def with_lora(network: nn.Module, lora: Lora) -> nn.Module:
         modules_to_save=["head"],
         bias="none",
     )
-    return get_peft_model(network, config)
+    adapted = get_peft_model(network, config)
+    for module in list(adapted.modules()):
+        if isinstance(module, LoraLayer):
+            module.lora_dropout.update({name: TextDropout(lora.dropout) for name in module.lora_dropout})
+    return adapted

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from training.regularisers import WeightAverage, adversarial_embeddings
+from training.regularisers import TextDropout, WeightAverage, adversarial_embeddings
 
 
 def test_adversarial_embeddings_move_along_the_gradient_and_come_back():
@@ -38,3 +38,14 @@ def test_weight_average_leaves_frozen_weights_out():
     model = nn.Linear(2, 2)
     model.bias.requires_grad_(False)
     assert set(WeightAverage(model, 0.9).average) == {"weight"}
+
+
+def test_text_dropout_drops_the_same_features_of_all_tokens_of_a_text_and_keeps_the_mean():
+    torch.manual_seed(0)
+    dropout = TextDropout(0.25)
+    dropped = dropout(torch.ones(64, 5, 100))
+    assert (dropped == dropped[:, :1]).all()
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert abs(dropped.mean() - 1) < 0.05
+    assert not torch.equal(dropped[0], dropped[1])
+    assert (dropout.eval()(torch.ones(2, 3, 4)) == 1).all()

@@ -203,6 +203,7 @@ _TRUSTLLM = LabelMap(
 )
 
 LABEL_MAPS: dict[str, LabelMap] = {
+    "written.hazards": LabelMap({S[label]: meaning for label, meaning in _JAILJUDGE.labels.items()}),
     "jailjudge_id": _JAILJUDGE,
     "aegis2_unsafe_900": _AEGIS2,
     "catqa.en": LabelMap(_CATQA_SUB),

@@ -12,6 +12,7 @@ from stages.taxonomy import HAZARD_SLUGS, TINYSAFE_CATEGORIES
 from training.data.groups import near_duplicate_groups, split_of
 from training.data.labels import UNKNOWN, label_map
 from training.data.rows import DataError, Row, find_set, licence_classes, read_set
+from training.data.written import LICENCE, WRITTEN, read_written
 from training.recipe import Data, Source
 
 LABELS = {"tinysafe": TINYSAFE_CATEGORIES, "hazard": HAZARD_SLUGS}
@@ -51,11 +52,12 @@ def build_splits(folder: Path, data: Data, system: str) -> Splits:
     used: dict[str, tuple[str, str]] = {}
     for source in data.sources:
         for name in source.sets:
-            licence = licences.get(name, ("none stated", "unknown"))
+            licence = LICENCE if name in WRITTEN else licences.get(name, ("none stated", "unknown"))
             if data.licences == "permissive" and licence[1] != "permissive":
                 continue
             used[name] = licence
-            kept = [row for row in read_set(find_set(folder, name)) if _wanted(row, source)]
+            found = read_written(name) if name in WRITTEN else read_set(find_set(folder, name))
+            kept = [row for row in found if _wanted(row, source)]
             rows += kept
             sources += [source] * len(kept)
     groups = near_duplicate_groups(rows)
