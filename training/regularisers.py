@@ -1,4 +1,4 @@
-"""Regularisers: adversarial embeddings (FGM) and an average of the weights (EMA) as in TinySafe v2; dropout for LoRA."""
+"""Regularisers: FGM (adversarial embeddings) and EMA (an average of the weights) of TinySafe v2; dropout for LoRA."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def adversarial_embeddings(embedding: nn.Parameter, epsilon: float) -> Iterator[
 class TextDropout(nn.Module):
     """Dropout of features [batch, tokens, hidden] with one mask for all tokens of a text (Gal & Ghahramani 2016).
 
-    On a CPU drawing a number for every token takes longer than the matrix product that follows; this halves a LoRA step.
+    On a CPU drawing a number for every token takes longer than the matrix product after it; this halves a LoRA step.
     """
 
     def __init__(self, p: float) -> None:

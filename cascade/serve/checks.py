@@ -52,9 +52,13 @@ class CheckService:
         request.request_id = request.request_id or uuid4().hex
         started = perf_counter()
         response = await self._pipeline.check(request, deadline=deadline)
-        self._metrics.observe(response, perf_counter() - started)
-        _log(response)
+        # The answer goes out first: whoever waits for it need not wait for the books to be kept.
+        asyncio.get_running_loop().call_soon(self._record, response, perf_counter() - started)
         return response
+
+    def _record(self, response: CheckResponse, seconds: float) -> None:
+        self._metrics.observe(response, seconds)
+        _log(response)
 
     async def batch_check(self, request: BatchCheckRequest, deadline: float | None) -> BatchCheckResponse:
         """Judges several contents; the items stand in the order of the requests."""

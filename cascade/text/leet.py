@@ -37,6 +37,8 @@ _ADDRESS = re.compile(r"[.:]\w")
 
 def fold(traced: Traced) -> Traced:
     """Writes digits and signs that stand for letters as those letters."""
+    if not _RUN.search(traced.text):
+        return traced
     return traced.edited(_edits(traced.text))
 
 

@@ -32,6 +32,8 @@ def script(character: str) -> str:
 
 def unread_share(text: str, scripts: Collection[str] = ("Latin",)) -> float:
     """The share, 0 to 1, of the text's letters that are in none of the given scripts; 0 when it has no letters."""
+    if "Latin" in scripts and text.isascii():
+        return 0.0
     letters = unread = 0
     for character, count in Counter(text).items():
         written_in = script(character)
