@@ -5,11 +5,12 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.metrics import average_precision_score, roc_auc_score  # type: ignore[import-untyped]
 from torch import nn
 
@@ -17,6 +18,7 @@ from stages.encoder import MODEL, TOKENIZER, EncoderStage, cpu_flags
 from stages.manifest import CalibrationNumbers, Golden, Manifest, Scale, TrainingSet, file_hash, revision_of
 from stages.registry import LOADERS
 from stages.runtime.tokens import WindowTokenizer
+from stages.stage import Window
 from stages.taxonomy import VERSION
 from training.calibrate import Array, expected_calibration_error, fit_calibration, source_weights, stage_logits
 from training.data.mix import Example, Splits
@@ -24,9 +26,11 @@ from training.golden import GOLDEN_TEXTS
 from training.length import fit_length_penalty
 from training.quantise import assert_agreement, export_onnx, quantise, with_quantised_embeddings
 from training.recipe import Recipe
+from training.smooth import smoothed
 
 LABEL_OUTPUT = {"tinysafe": "category_logits", "hazard": "hazard_logits"}
 MAX_OVERLAP, PARITY_TEXTS = 32, 400
+SMOOTHING_TEXTS = 12  # of each source, on which the ranges of activations are measured
 TOLERANCE = 0.15  # raw logits between CPUs: float32 sums in another order move a few activations over a rounding edge
 
 
@@ -56,16 +60,17 @@ def package(
         ModelError: a parity gate failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    quantised = with_quantised_embeddings(network)
     output, overlap = LABEL_OUTPUT[recipe.system], min(MAX_OVERLAP, recipe.data.max_tokens // 6)
     with tempfile.TemporaryDirectory() as scratch:
         fp32 = Path(scratch) / "fp32.onnx"
-        export_onnx(quantised, fp32, output)
-        quantise(fp32, out / MODEL)
         shutil.copyfile(tokenizer_json, out / TOKENIZER)
         tokenizer = WindowTokenizer(out / TOKENIZER, window_tokens=recipe.data.max_tokens, overlap=overlap)
-        texts = [example.text for example in splits.calibration[:: max(1, len(splits.calibration) // PARITY_TEXTS)]]
-        windows = [tokenizer.encode(text).windows[0] for text in texts]
+        seen = _first_windows(tokenizer, [e for examples in splits.train.values() for e in examples[:SMOOTHING_TEXTS]])
+        batches = [(torch.tensor([w.ids]), torch.ones(1, len(w), dtype=torch.long)) for w in seen]
+        export_onnx(smoothed(with_quantised_embeddings(network), batches), fp32, output)
+        quantise(fp32, out / MODEL)
+        held_out = splits.calibration[:: max(1, len(splits.calibration) // PARITY_TEXTS)]
+        windows = _first_windows(tokenizer, held_out)
         difference, agreement = assert_agreement(fp32, out / MODEL, output, windows, pad_id)
     files = {
         str(path.relative_to(out)): file_hash(path)
@@ -95,6 +100,10 @@ def package(
         tolerance=TOLERANCE,
     )
     return _calibrated(manifest, out, splits.calibration, {s.name: s.share for s in recipe.data.sources})
+
+
+def _first_windows(tokenizer: WindowTokenizer, examples: Sequence[Example]) -> list[Window]:
+    return [tokenizer.encode(example.text).windows[0] for example in examples]
 
 
 def _calibrated(manifest: Manifest, out: Path, examples: list[Example], shares: Mapping[str, float]) -> Manifest:

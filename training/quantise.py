@@ -2,7 +2,7 @@
 
 Embedding tables are quantised row by row inside the network, matrix products by ONNX Runtime's dynamic quantisation:
 8-bit activations against 7-bit weights (``reduce_range``), whose sums of products fit 16 bits, so that CPUs with and
-without VNNI compute the same scores. The heads stay in float32.
+without VNNI compute the same scores. The heads stay in float32. Outlier channels are smoothed first (training.smooth).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,8 +24,11 @@ from stages.errors import ModelError
 from stages.runtime.onnx import OnnxNetwork
 from stages.stage import Window
 
+if TYPE_CHECKING:
+    import onnx
+
 FP32_TOLERANCE = 2e-4  # logits, ONNX against torch
-INT8_MEAN, INT8_AGREEMENT = 0.25, 0.97  # on texts: mean difference of the binary logit, share of equal signs
+INT8_MEAN, INT8_AGREEMENT = 0.15, 0.97  # on texts: mean difference of the binary logit, share of equal signs
 SHAPES = ((1, 3), (2, 17), (3, 64), (2, 200))  # batch x tokens, each tried with and without a padded row
 
 
@@ -106,6 +110,26 @@ def quantise(source: Path, target: Path) -> None:
             nodes_to_exclude=heads,
             extra_options={"MatMulConstBOnly": True},
         )
+    model = onnx.load(str(target))
+    _shorten_names(model.graph)
+    onnx.save(model, str(target))
+
+
+def _shorten_names(graph: onnx.GraphProto) -> None:
+    """Gives every tensor inside a graph a short name and its nodes none: paths of modules take 1 % of a small file."""
+    kept = {value.name for value in [*graph.input, *graph.output]} | {""}
+    short: dict[str, str] = {}
+
+    def rename(name: str) -> str:
+        return name if name in kept else short.setdefault(name, f"t{len(short)}")
+
+    for initializer in graph.initializer:
+        initializer.name = rename(initializer.name)
+    for node in graph.node:
+        node.name = ""
+        node.input[:] = [rename(name) for name in node.input]
+        node.output[:] = [rename(name) for name in node.output]
+    del graph.value_info[:]
 
 
 def assert_agreement(
