@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -11,6 +11,8 @@ from cascade.merging.verdict import UNSAFE, Evidence, Ruling, fallback, rule
 from cascade.policy.model import Policy
 from cascade.scoring import Opinion
 from cascade.v1.check_pb2 import (
+    Attack,
+    Attribute,
     Category,
     CheckRequest,
     CheckResponse,
@@ -20,7 +22,7 @@ from cascade.v1.check_pb2 import (
     Span,
     StageReport,
 )
-from stages.taxonomy import HAZARDS
+from stages.taxonomy import ATTACKS, ATTRIBUTES, HAZARDS, speaks_categories
 
 MAX_SPANS = 10  # of each stage
 SPAN_SHARE = 0.5  # what a window needs of the worst window's probability to be named as evidence
@@ -43,7 +45,8 @@ class Findings:
 def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckResponse:
     """Rules on a content and gives the evidence."""
     first, second = findings.first, findings.second
-    hazards = _hazards(request, policy, second)
+    labels = _labels(findings)
+    hazards = _hazards(request, policy, labels)
     probability, ruling = _ruling(policy, findings, hazards)
     spans = [span for name, opinion in _opinions(findings) for span in _spans(name, opinion)]
     spans.sort(key=lambda span: span.score, reverse=True)
@@ -53,12 +56,16 @@ def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckRe
         action=ruling.action,
         unsafe_probability=probability,
         hazards=hazards,
-        categories=[Category(name=name, probability=value) for name, value in first.labels.items()] if first else [],
+        categories=[
+            Category(name=name, probability=probability) for name, probability in _categories(findings).items()
+        ],
+        attributes=[Attribute(name=name, probability=labels[name]) for name in ATTRIBUTES if name in labels],
+        attacks=_attacks(policy, findings, labels),
         route=findings.route,
         stages=[_report(name, opinion) for name, opinion in _opinions(findings)],
         coverage=_coverage(first),
         spans=spans,
-        merge_rule=policy.merge.rule if second else "stage1" if first else "",
+        merge_rule=policy.merge.rule if second and second.model.judges else "stage1" if first else "",
         override_rule=ruling.override_rule,
         degraded=bool(findings.trouble),
         degraded_reason=findings.trouble,
@@ -75,7 +82,7 @@ def _ruling(policy: Policy, findings: Findings, hazards: list[Hazard]) -> tuple[
     if findings.trouble and policy.stage2.on_error != "stage1_only":
         return first.probability, fallback(policy.stage2.on_error, "stage2.on_error")
     probability, threshold = first.probability, policy.stage1.unsafe_threshold
-    if second:
+    if second and second.model.judges:
         probability, threshold = merge(first.logit, second.logit, policy.merge), policy.stage2.unsafe_threshold
     flagged = {hazard.slug for hazard in hazards if hazard.flagged}
     evidence = Evidence(
@@ -88,14 +95,48 @@ def _ruling(policy: Policy, findings: Findings, hazards: list[Hazard]) -> tuple[
     return probability, rule(evidence, policy)
 
 
-def _hazards(request: CheckRequest, policy: Policy, second: Opinion | None) -> list[Hazard]:
+def _labels(findings: Findings) -> dict[str, float]:
+    """What the stages say of hazards, attributes and attacks; of a label that both score, stage 2's counts.
+
+    A stage 2 that does not judge has no class for harmless texts, so that its probabilities hold given that the text
+    is unsafe: times stage 1's probability of that, they stand on the scale of all others.
+    """
+    first, second = findings.first, findings.second
+    found: dict[str, float] = {}
+    for _, opinion in _opinions(findings):
+        share = first.probability if first and opinion is second and not opinion.model.judges else 1.0
+        if not speaks_categories(opinion.model.taxonomy):
+            found |= {label: share * probability for label, probability in opinion.labels.items()}
+    return found
+
+
+def _categories(findings: Findings) -> dict[str, float]:
+    """What the stages say of TinySafe's categories, two of which share their names with hazards."""
+    found: dict[str, float] = {}
+    for _, opinion in _opinions(findings):
+        found |= opinion.labels if speaks_categories(opinion.model.taxonomy) else {}
+    return found
+
+
+def _attacks(policy: Policy, findings: Findings, labels: Mapping[str, float]) -> list[Attack]:
+    """The attacks that a stage scores; a policy has no thresholds of their own, so that stage's own counts."""
+    thresholds = {"stage1": policy.stage1.unsafe_threshold, "stage2": policy.stage2.unsafe_threshold}
+    scored_by = {label: name for name, opinion in _opinions(findings) for label in opinion.labels}
+    return [
+        Attack(name=name, probability=labels[name], flagged=labels[name] >= thresholds[scored_by[name]])
+        for name in ATTACKS
+        if name in labels
+    ]
+
+
+def _hazards(request: CheckRequest, policy: Policy, labels: Mapping[str, float]) -> list[Hazard]:
     """All hazards; flagged are those over their thresholds that the request asks about."""
     asked = set(request.options.hazards)
     found = []
     for known in HAZARDS:
         hazard = Hazard(slug=known.slug, code=known.code, threshold=policy.hazards[known.slug].threshold)
-        if second and known.slug in second.labels:
-            hazard.probability = second.labels[known.slug]
+        if known.slug in labels:
+            hazard.probability = labels[known.slug]
         hazard.flagged = _over(hazard) and (not asked or known.slug in asked)
         found.append(hazard)
     return found

@@ -6,7 +6,7 @@ or of NUL bytes is text; only nothing at all is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from cascade.errors import InvalidRequestError, LimitExceededError, NotFoundError
@@ -26,15 +26,20 @@ class Part:
     text: str
 
 
-def parts(request: CheckRequest, limits: Limits) -> tuple[Part, ...]:
+def parts(request: CheckRequest, limits: Limits, adapters: Collection[str] = ()) -> tuple[Part, ...]:
     """Validates a request and returns its texts in order, at least one, none of them empty.
+
+    Args:
+        request: what is to be judged.
+        limits: how large it may be.
+        adapters: names of the loaded adapters.
 
     Raises:
         InvalidRequestError: a field is missing, empty or has no meaning.
         LimitExceededError: the content is too large.
         NotFoundError: the adapter does not exist.
     """
-    _check_options(request, limits)
+    _check_options(request, limits, adapters)
     kind, fields = _fields(request, limits)
     if sum(len(text.encode()) for _, text in fields) > limits.max_text_bytes:
         raise LimitExceededError("bytes of text", limits.max_text_bytes)
@@ -99,12 +104,13 @@ def _fields(request: CheckRequest, limits: Limits) -> tuple[str, list[tuple[str,
     raise InvalidRequestError("one of text, exchange or conversation must be set", "content")
 
 
-def _check_options(request: CheckRequest, limits: Limits) -> None:
+def _check_options(request: CheckRequest, limits: Limits, adapters: Collection[str]) -> None:
     if len(request.request_id.encode()) > limits.max_request_id_bytes:
         raise InvalidRequestError(f"request_id is longer than {limits.max_request_id_bytes} bytes", "request_id")
     for index, slug in enumerate(request.options.hazards):
         if slug not in HAZARD_INDEX:
             field = f"options.hazards[{index}]"
             raise InvalidRequestError(f"{field} is no hazard: see the taxonomy for the 14 slugs", field)
-    if request.options.adapter:
-        raise NotFoundError("options.adapter: this server has no adapter but the default one")
+    if request.options.adapter and request.options.adapter not in adapters:
+        known = "no adapter of that name" if adapters else "no adapter but the default one"
+        raise NotFoundError(f"options.adapter: this server has {known}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.errors import CascadeError, DependencyError, ModelError, ScoreDriftError, StageError
+from stages.errors import CascadeError, DependencyError, ModelError, ScoreDriftError, StageError, StageUnavailableError
 
 __all__ = [
     "CascadeError",
@@ -22,6 +22,7 @@ __all__ = [
     "PolicyError",
     "ScoreDriftError",
     "StageError",
+    "StageUnavailableError",
     "UnavailableError",
     "UnsupportedError",
 ]

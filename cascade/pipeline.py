@@ -19,7 +19,9 @@ from cascade.batching import Batcher
 from cascade.content import Part, parts
 from cascade.errors import CascadeError, StageError, UnavailableError
 from cascade.limits import Limits
+from cascade.memory import Memory
 from cascade.policy import Policy, PolicyStore
+from cascade.readings import judged
 from cascade.routing import triggers
 from cascade.routing.band import BandRouter
 from cascade.routing.router import Signals
@@ -47,8 +49,13 @@ class Pipeline:
         self.limits = limits
         self.stages = {"stage1": stage1} | ({"stage2": stage2} if stage2 else {})
 
-    async def check(self, request: CheckRequest, *, deadline: float | None = None) -> CheckResponse:
+    async def check(
+        self, request: CheckRequest, *, deadline: float | None = None, memory: Memory | None = None
+    ) -> CheckResponse:
         """Judges one content. ``deadline`` is a time of the event loop's clock.
+
+        A caller that checks a text again and again while it grows gives a ``memory`` of its own: the answers are the
+        same with it and without it, but no window is scored twice.
 
         A stage that fails is no error: the policy's ``on_error`` says what the verdict is then.
 
@@ -61,20 +68,27 @@ class Pipeline:
             UnavailableError: the pipeline is closed.
         """
         policy = self.policies.get(request.policy)
-        content = parts(request, self.limits)
-        readings = await read(content)
+        adapters = [name for batcher in self.stages.values() for name in batcher.stage.info.adapters]
+        content = parts(request, self.limits, adapters)
+        readings = await read(request, content)
         question = partial(
-            ask, readings=readings, pooling=policy.merge.segments, explain=request.options.explain, deadline=deadline
+            ask,
+            readings=readings,
+            pooling=policy.merge.segments,
+            adapter=request.options.adapter,
+            explain=request.options.explain,
+            deadline=deadline,
+            memory=memory,
         )
         try:
-            first = await question(self.stages["stage1"])
+            first = await question(self.stages["stage1"], threshold=policy.stage1.unsafe_threshold)
         except StageError as error:
             return answer(request, policy, Findings(_UNROUTED, first=None, trouble=_trouble("stage1", error)))
         route = await self._route(content, first, policy)
         second, trouble = None, ""
         if route.escalated:
             try:
-                second = await question(self.stages["stage2"])
+                second = await question(self.stages["stage2"], threshold=policy.stage2.unsafe_threshold)
             except (StageError, UnavailableError) as error:
                 route.reason = check_pb2.ROUTE_REASON_STAGE2_UNAVAILABLE
                 trouble = _trouble("stage2", error)
@@ -87,9 +101,11 @@ class Pipeline:
 
     async def _route(self, content: Sequence[Part], first: Opinion, policy: Policy) -> Route:
         """Decides by what stage 1 said whether stage 2 is asked."""
-        texts = [part.text for part in content]
+        texts = [part.text for part in judged(content)]
         views = [tuple(first.by_view.values())]
-        fired = await off_loop_if_long(texts, lambda: triggers.fired(texts, views, first.model.scripts))
+        fired = await off_loop_if_long(
+            texts, lambda: triggers.fired(texts, views, first.model.scripts, first.by_view.keys())
+        )
         escalate_at = {slug: rule.escalate_at for slug, rule in policy.hazards.items() if rule.escalate_at is not None}
         router = BandRouter(policy.route.low, policy.stage1.unsafe_threshold, policy.route.audit_rate, escalate_at)
         decision = router.route(Signals(first.probability, first.labels, fired, _audit_draw(content, policy)))

@@ -1,14 +1,18 @@
 """What one stage says of a content: *readings* -> encode -> windows -> batch -> scores -> *opinion*.
 
-A reading is one view of one part. The content is read once raw, and once more for each other kind of view, in which a
-part that has no such view stands in raw. Each of these gives a score; the most alarmed one counts.
+A reading is one view of one part, or of several parts together. The content is read once raw, and once more for each
+other kind of view, in which a part that has no such view stands in raw. Each of these gives a score; the most alarmed
+one counts. What the joint readings count for is told in :mod:`cascade.readings`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
+from math import inf
 from time import perf_counter
 from typing import TypeVar
 
@@ -17,21 +21,17 @@ import numpy as np
 from cascade.batching import Batched, Batcher
 from cascade.content import Part
 from cascade.errors import CascadeError, StageError
+from cascade.memory import Memory
 from cascade.merging.segments import pool
-from cascade.text.views import View, views
-from stages.stage import Encoding, ModelInfo, Platt, Stage, WindowScores, sigmoid
+from cascade.readings import Reading, Use
+from cascade.readings import readings as find_readings
+from cascade.v1.check_pb2 import CheckRequest
+from stages.stage import Calibration, Encoding, ModelInfo, Platt, Stage, WindowScores, sigmoid
 
 SHORT = 4000  # code points that are read on the event loop: the hop to a thread would cost about as much
+NEWS = 1.0  # calibrated logits by which a turn must make a conversation worse that was over the threshold before it
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One view of one part of the content."""
-
-    part: Part
-    view: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Opinion:
         labels: calibrated probability of each of the stage's labels.
         tokens: tokens of the raw content.
         segments: windows of the raw content.
-        tokenize_ms: time to cut the content into windows.
         queue_ms: time until the first window was taken up.
         infer_ms: time from there to the last score.
+        tokenize_ms: time to cut the content into windows.
         passages: the windows in the order of the readings, if they were asked for.
     """
 
@@ -69,9 +69,9 @@ class Opinion:
     labels: dict[str, float]
     tokens: int
     segments: int
-    tokenize_ms: float
     queue_ms: float
     infer_ms: float
+    tokenize_ms: float = 0.0
     passages: tuple[Passage, ...] = ()
 
     @property
@@ -85,12 +85,9 @@ async def off_loop_if_long(texts: Sequence[str], work: Callable[[], Result]) -> 
     return work() if sum(map(len, texts)) <= SHORT else await asyncio.to_thread(work)
 
 
-async def read(content: Sequence[Part]) -> tuple[Reading, ...]:
-    """All views of all parts."""
-    texts = [part.text for part in content]
-    return await off_loop_if_long(
-        texts, lambda: tuple(Reading(part, view) for part in content for view in views(part.text))
-    )
+async def read(request: CheckRequest, content: Sequence[Part]) -> tuple[Reading, ...]:
+    """All readings of a content; ``content`` are the request's parts."""
+    return await off_loop_if_long([part.text for part in content], lambda: find_readings(request, content))
 
 
 async def encode(stage: Stage, texts: Sequence[str]) -> list[Encoding]:
@@ -108,7 +105,15 @@ async def encode(stage: Stage, texts: Sequence[str]) -> list[Encoding]:
 
 
 async def ask(
-    batcher: Batcher, readings: Sequence[Reading], *, pooling: str, explain: bool = False, deadline: float | None = None
+    batcher: Batcher,
+    readings: Sequence[Reading],
+    *,
+    pooling: str,
+    threshold: float,
+    adapter: str = "",
+    explain: bool = False,
+    deadline: float | None = None,
+    memory: Memory | None = None,
 ) -> Opinion:
     """Asks one stage.
 
@@ -116,8 +121,11 @@ async def ask(
         batcher: the stage.
         readings: what to read.
         pooling: the policy's rule that makes one score of many windows.
+        threshold: the calibrated probability from which on what was said before was blocked when it was said.
+        adapter: which of the stage's adapters judges; a stage that has none of that name judges as it always does.
         explain: keep the passages.
         deadline: a time of the event loop's clock.
+        memory: scores of windows that need not be made again.
 
     Raises:
         CascadeError: as :meth:`Batcher.score` and :func:`encode`.
@@ -126,70 +134,110 @@ async def ask(
     encodings = await encode(batcher.stage, [reading.view.text for reading in readings])
     tokenize_ms = 1e3 * (perf_counter() - started)
     windows = [window for encoding in encodings for window in encoding.windows]
-    batched = await batcher.score(windows, deadline=deadline)
-    opinion = _opinion(batcher.stage, readings, encodings, batched, pooling, tokenize_ms)
-    return replace(opinion, passages=_passages(readings, encodings, batched, batcher.stage)) if explain else opinion
+    calibration = batcher.stage.calibration
+    if adapter in batcher.stage.info.adapters:
+        windows = [replace(window, adapter=adapter) for window in windows]
+        calibration = calibration.of(adapter)
+    score = batcher.score if memory is None else partial(memory.score, batcher)
+    batched = await score(windows, deadline=deadline)
+    opinion = _opinion(batcher.stage.info, calibration, readings, encodings, batched, pooling, threshold, explain)
+    return replace(opinion, tokenize_ms=tokenize_ms)
 
 
 def _opinion(
-    stage: Stage,
+    model: ModelInfo,
+    calibration: Calibration,
     readings: Sequence[Reading],
     encodings: Sequence[Encoding],
     batched: Batched,
     pooling: str,
-    tokenize_ms: float,
+    threshold: float,
+    explain: bool,
 ) -> Opinion:
-    calibration = stage.calibration
     logits = [score.unsafe for score in batched.scores]
+    spans = _spans(encodings)
     pooled = {
         kind: pool([logits[index] for index in indices], pooling, calibration.length_penalty)[0]
-        for kind, indices in _windows_by_kind(readings, encodings).items()
+        for kind, indices in _windows_by_kind(readings, spans).items()
     }
-    raw = [encoding for reading, encoding in zip(readings, encodings, strict=True) if reading.view.kind == "raw"]
+    logit, uses = calibration.unsafe.logit(max(pooled.values())), [Use.OWN]
+    joint = _joint_logit(calibration, readings, spans, logits, threshold)
+    if joint > logit:
+        logit, uses = joint, [Use.OWN, Use.JOINT]
+    counted = [index for use in uses for index in _windows_of(readings, spans, use)]
+    probabilities = {index: calibration.unsafe(logits[index]) for index in counted} if explain else {}
+    raw = [
+        encoding
+        for reading, encoding in zip(readings, encodings, strict=True)
+        if reading.view.kind == "raw" and not reading.joint
+    ]
     return Opinion(
-        model=stage.info,
-        uncalibrated=sigmoid(max(logits)),
-        logit=calibration.unsafe.logit(max(pooled.values())),
-        by_view={kind: calibration.unsafe(logit) for kind, logit in pooled.items()},
-        labels=_labels(stage, batched.scores),
+        model=model,
+        uncalibrated=sigmoid(max(logits[index] for index in counted)),
+        logit=logit,
+        by_view={kind: calibration.unsafe(raw_logit) for kind, raw_logit in pooled.items()},
+        labels=_labels(model.labels, calibration, [batched.scores[index] for index in counted]),
         tokens=sum(encoding.tokens for encoding in raw),
         segments=sum(len(encoding.windows) for encoding in raw),
-        tokenize_ms=tokenize_ms,
         queue_ms=batched.queue_ms,
         infer_ms=batched.infer_ms,
+        passages=tuple(_passages(readings, encodings, spans, probabilities)) if explain else (),
     )
 
 
-def _windows_by_kind(readings: Sequence[Reading], encodings: Sequence[Encoding]) -> dict[str, list[int]]:
-    """For each kind of view the windows in which the whole content is read that way, as indices over all windows."""
+def _spans(encodings: Sequence[Encoding]) -> list[range]:
+    """For each reading its windows, as indices over all windows."""
+    ends = list(accumulate(len(encoding.windows) for encoding in encodings))
+    return [range(start, end) for start, end in pairwise([0, *ends])]
+
+
+def _windows_of(readings: Sequence[Reading], spans: Sequence[range], use: Use) -> list[int]:
+    return [index for reading, span in zip(readings, spans, strict=True) if reading.use is use for index in span]
+
+
+def _windows_by_kind(readings: Sequence[Reading], spans: Sequence[range]) -> dict[str, list[int]]:
+    """For each kind of view the windows in which all that is judged is read that way."""
     by_part: dict[str, dict[str, range]] = {}
-    first = 0
-    for reading, encoding in zip(readings, encodings, strict=True):
-        after = first + len(encoding.windows)
-        by_part.setdefault(reading.part.field, {})[reading.view.kind] = range(first, after)
-        first = after
-    kinds = dict.fromkeys(reading.view.kind for reading in readings)
+    for reading, span in zip(readings, spans, strict=True):
+        if reading.use is Use.OWN:
+            by_part.setdefault(reading.part.field, {})[reading.view.kind] = span
+    kinds = dict.fromkeys(kind for part in by_part.values() for kind in part)
     return {
         kind: [index for part in by_part.values() for index in part.get(kind, part["raw"])]
         for kind in kinds
     }  # fmt: skip
 
 
-def _labels(stage: Stage, scores: Sequence[WindowScores]) -> dict[str, float]:
+def _joint_logit(
+    calibration: Calibration,
+    readings: Sequence[Reading],
+    spans: Sequence[range],
+    logits: Sequence[float],
+    threshold: float,
+) -> float:
+    """The calibrated logit of the joint reading; minus infinity if there is none, or if it says nothing new."""
+
+    def worst(use: Use) -> float:
+        raw = max((logits[index] for index in _windows_of(readings, spans, use)), default=None)
+        return -inf if raw is None else calibration.unsafe.logit(raw)
+
+    joint, before = worst(Use.JOINT), max(worst(Use.BEFORE), worst(Use.OLDER))
+    return joint if sigmoid(before) < threshold or joint > before + NEWS else -inf
+
+
+def _labels(labels: Sequence[str], calibration: Calibration, scores: Sequence[WindowScores]) -> dict[str, float]:
     """The largest probability of each label over all windows; labels without calibrators stand as they are."""
-    labels = stage.info.labels
-    calibrators = stage.calibration.labels or (Platt(),) * len(labels)
+    calibrators = calibration.labels or (Platt(),) * len(labels)
     logits = np.max([score.labels for score in scores], axis=0)
     return {label: calibrate(float(logit)) for label, calibrate, logit in zip(labels, calibrators, logits, strict=True)}
 
 
 def _passages(
-    readings: Sequence[Reading], encodings: Sequence[Encoding], batched: Batched, stage: Stage
-) -> tuple[Passage, ...]:
-    scores = iter(batched.scores)
-    found = []
-    for reading, encoding in zip(readings, encodings, strict=True):
-        for window in encoding.windows:
-            start, end = reading.view.raw_span(window.start, window.end)
-            found.append(Passage(reading.part.field, start, end, stage.calibration.unsafe(next(scores).unsafe)))
-    return tuple(found)
+    readings: Sequence[Reading], encodings: Sequence[Encoding], spans: Sequence[range], probabilities: dict[int, float]
+) -> Iterator[Passage]:
+    """The windows that have a probability here, by their indices over all windows."""
+    for reading, encoding, span in zip(readings, encodings, spans, strict=True):
+        for window, index in zip(encoding.windows, span, strict=True):
+            if index in probabilities:
+                for place in reading.places(window.start, window.end):
+                    yield Passage(*place, probabilities[index])

@@ -1,49 +1,49 @@
-"""A stage out of a model folder: its tokenizer makes windows, its ONNX file logits, its manifest calibrates them."""
+"""A stage put together: its tokenizer makes windows, its network logits, its calibration probabilities of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stages.errors import ScoreDriftError, StageError
-from stages.manifest import Manifest
+from stages.errors import ModelError, ScoreDriftError, StageError
+from stages.manifest import CalibrationNumbers, Manifest, Scale
 from stages.runtime.onnx import OnnxNetwork
 from stages.runtime.tokens import WindowTokenizer
-from stages.stage import Calibration, Encoding, ModelInfo, Platt, Window, WindowScores
+from stages.stage import Calibration, Calibrator, Encoding, Isotonic, ModelInfo, Platt, Window, WindowScores
 
 MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
 
 
-class EncoderStage:
-    """An encoder with a binary output [batch] and a label output [batch, labels], run by ONNX Runtime."""
+class Tokenizer(Protocol):
+    """Cuts texts into windows."""
 
-    def __init__(self, folder: Path, manifest: Manifest, label_output: str, *, threads: int = 1) -> None:
-        self._tokenizer = WindowTokenizer(
-            folder / TOKENIZER, window_tokens=manifest.window_tokens, overlap=manifest.overlap
-        )
-        outputs = ("binary_logit", label_output)
-        self._network = OnnxNetwork(folder / MODEL, outputs, threads=threads, pad_id=manifest.pad_id)
-        numbers = manifest.calibration
-        self._calibration = Calibration(
-            Platt(numbers.unsafe.slope, numbers.unsafe.bias),
-            tuple(Platt(scale.slope, scale.bias) for scale in numbers.labels),
-            numbers.length_penalty,
-        )
-        self._info = ModelInfo(
-            name=manifest.name,
-            kind=manifest.kind,
-            revision=manifest.revision,
-            files=dict(manifest.files),
-            taxonomy=manifest.taxonomy,
-            labels=tuple(manifest.labels),
-            device="cpu",
-            runtime=f"onnxruntime-{manifest.quantisation}",
-            licence=manifest.licence,
-            window_tokens=manifest.window_tokens,
-            scripts=tuple(manifest.scripts),
-        )
+    def encode(self, text: str) -> Encoding:
+        """See :meth:`stages.stage.Stage.encode`."""
+
+
+class Network(Protocol):
+    """Runs windows; ``batched`` is False for one that wants each window by itself."""
+
+    batched: bool
+
+    def run(self, windows: Sequence[Window]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Windows -> unsafe logits [batch] and label logits [batch, labels], any float type.
+
+        Raises:
+            StageError: the runtime failed.
+        """
+
+
+class NetworkStage:
+    """A stage out of a tokenizer and a network."""
+
+    def __init__(self, info: ModelInfo, calibration: Calibration, tokenizer: Tokenizer, network: Network) -> None:
+        self._info, self._calibration = info, calibration
+        self._tokenizer, self._network = tokenizer, network
 
     @property
     def info(self) -> ModelInfo:
@@ -55,26 +55,63 @@ class EncoderStage:
         """How its logits become probabilities."""
         return self._calibration
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What makes the windows, for a process that cuts texts for this stage."""
+        return self._tokenizer
+
+    def with_(self, info: ModelInfo, calibration: Calibration) -> NetworkStage:
+        """The same tokenizer and network under another name and calibration."""
+        return NetworkStage(info, calibration, self._tokenizer, self._network)
+
+    @property
+    def network(self) -> Network:
+        """What runs the windows, for its metrics."""
+        return self._network
+
     def encode(self, text: str) -> Encoding:
         """See :meth:`stages.stage.Stage.encode`."""
         return self._tokenizer.encode(text)
 
     def score(self, windows: Sequence[Window]) -> list[WindowScores]:
-        """See :meth:`stages.stage.Stage.score`.
+        """See :meth:`stages.stage.Stage.score`."""
+        for window in windows:
+            if window.adapter and window.adapter not in self._info.adapters:
+                raise ModelError(f"{self._info.name} has no adapter {window.adapter!r}")
+        if self._network.batched:
+            return self._score(windows) if windows else []
+        return [self._score([window])[0] for window in windows]
 
-        Each window runs by itself. Dynamic quantisation takes its range from the whole batch, so that a text's score
-        would depend on whose texts it shares the batch with; and on a CPU a batch is hardly faster than its rows.
-        """
-        return [self._score(window) for window in windows]
-
-    def _score(self, window: Window) -> WindowScores:
-        unsafe, labels = self._network.run([window])
+    def _score(self, windows: Sequence[Window]) -> list[WindowScores]:
+        unsafe, labels = self._network.run(windows)
+        unsafe, labels = unsafe.reshape(len(windows)).astype(np.float64), labels.astype(np.float64)
         if not (np.isfinite(unsafe).all() and np.isfinite(labels).all()):
             raise StageError(f"{self._info.name}: a score is not finite")
-        return WindowScores(float(unsafe.reshape(-1)[0]), labels[0].astype(np.float64))
+        return [WindowScores(float(logit), row) for logit, row in zip(unsafe, labels, strict=True)]
 
 
-def replay_golden(stage: EncoderStage, manifest: Manifest) -> float:
+class EncoderStage(NetworkStage):
+    """The stage of a model folder: an exported encoder with a binary and a label output, run by ONNX Runtime."""
+
+    def __init__(self, folder: Path, manifest: Manifest, label_output: str, *, threads: int = 1) -> None:
+        tokenizer = WindowTokenizer(folder / TOKENIZER, window_tokens=manifest.window_tokens, overlap=manifest.overlap)
+        outputs = ("binary_logit", label_output)
+        network = OnnxNetwork(folder / MODEL, outputs, threads=threads, pad_id=manifest.pad_id)
+        super().__init__(manifest.info(), calibration_of(manifest.calibration), tokenizer, network)
+
+
+def calibration_of(numbers: CalibrationNumbers) -> Calibration:
+    """The calibration that a manifest holds."""
+    return Calibration(calibrator(numbers.unsafe), tuple(map(calibrator, numbers.labels)), numbers.length_penalty)
+
+
+def calibrator(scale: Scale) -> Calibrator:
+    """The calibrator that a scale of a manifest describes."""
+    platt = Platt(scale.slope, scale.bias)
+    return Isotonic(platt, tuple(scale.knots)) if scale.knots else platt
+
+
+def replay_golden(stage: NetworkStage, manifest: Manifest) -> float:
     """Scores the golden texts; returns the largest difference from the manifest, in raw logits.
 
     Raises:

@@ -32,6 +32,12 @@ class StageError(CascadeError):
     reason = "STAGE_FAILED"
 
 
+class StageUnavailableError(StageError):
+    """A stage in another process or on another machine cannot be reached now; trying again later may help."""
+
+    reason = "STAGE_UNAVAILABLE"
+
+
 class DependencyError(CascadeError):
     """An optional package or device that was asked for is not there."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from stages.errors import ModelError
+from stages.stage import ModelInfo
 
 NAME = "manifest.json"
 
@@ -33,10 +35,18 @@ class Golden(_Part):
 
 
 class Scale(_Part):
-    """A Platt calibrator."""
+    """A calibrator: :class:`stages.stage.Platt`, with knots :class:`stages.stage.Isotonic` on top of it."""
 
     slope: float = Field(gt=0)
     bias: float
+    knots: list[tuple[float, float]] = []
+
+    @field_validator("knots")
+    @classmethod
+    def _rise(cls, knots: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        if any(not (x0 < x1 and y0 < y1) for (x0, y0), (x1, y1) in pairwise(knots)):
+            raise ValueError("knots must rise strictly")
+        return knots
 
 
 class CalibrationNumbers(_Part):
@@ -69,6 +79,7 @@ class Manifest(_Part):
     calibrated_on: str
     golden: list[Golden]
     tolerance: float
+    judges: bool = True  # False: it names hazards but cannot tell safe from unsafe
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -84,6 +95,23 @@ class Manifest(_Part):
             raise ModelError(f"{folder}: no model folder, it has no {NAME}") from error
         except (ValidationError, OSError) as error:
             raise ModelError(f"{path}: {error}") from error
+
+    def info(self) -> ModelInfo:
+        """What the model is, as ONNX Runtime serves it."""
+        return ModelInfo(
+            name=self.name,
+            kind=self.kind,
+            revision=self.revision,
+            files=dict(self.files),
+            taxonomy=self.taxonomy,
+            labels=tuple(self.labels),
+            device="cpu",
+            runtime=f"onnxruntime-{self.quantisation}",
+            licence=self.licence,
+            window_tokens=self.window_tokens,
+            scripts=tuple(self.scripts),
+            judges=self.judges,
+        )
 
     def save(self, folder: Path) -> None:
         """Writes ``folder/manifest.json``."""

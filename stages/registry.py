@@ -1,55 +1,98 @@
-"""Finds and loads stages: an embedded model by name or a model folder by path. A new system is one line here."""
+"""Finds and loads stages: an embedded model by name, a model folder, a folder as published, or a hub id."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from stages import hazard, tinysafe
-from stages.encoder import EncoderStage, replay_golden
-from stages.errors import ModelError
-from stages.manifest import Manifest
+from stages import hazard, hub, tinysafe
+from stages.encoder import NetworkStage, calibration_of, replay_golden
+from stages.errors import DependencyError, ModelError
+from stages.manifest import NAME, Manifest
+from stages.published import recognise
 from stages.stage import Stage
+from stages.trained import NAME as TRAINED
+from stages.trained import Trained
 
 WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED: dict[str, Path] = {"tinysafe": WEIGHTS / "tinysafe", "hazard": WEIGHTS / "hazard"}
 
-Loader = Callable[[Path, Manifest, int], EncoderStage]
+Loader = Callable[[Path, Manifest, int], NetworkStage]
 LOADERS: dict[str, Loader] = {"tinysafe": tinysafe.load, "hazard": hazard.load}
 
 
 def resolve(spec: str | Path) -> Path:
-    """The folder of an embedded name or a path.
+    """The folder of an embedded name, a path or a hub id, which is fetched if the cache does not hold it.
 
     Raises:
-        ModelError: neither an embedded model nor a folder.
+        ModelError: none of these.
     """
     if str(spec) in EMBEDDED:
         return EMBEDDED[str(spec)]
     folder = Path(spec)
-    if not folder.is_dir():
-        raise ModelError(f"{spec}: neither an embedded model ({', '.join(EMBEDDED)}) nor a model folder")
-    return folder
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not hub.is_hub_id(str(spec)):
+        raise ModelError(
+            f"{spec}: neither an embedded model ({', '.join(EMBEDDED)}), nor a model folder, nor a hub id (owner/name)"
+        )
+    return hub.folder_of(str(spec))
 
 
-def load_stage(spec: str | Path, *, threads: int = 1, allow_score_drift: bool = False) -> Stage:
-    """Loads a model after checking every hash, and replays its golden texts.
+def load_stage(
+    spec: str | Path,
+    *,
+    threads: int = 1,
+    device: str = "cpu",
+    dtype: str | None = None,
+    allow_score_drift: bool = False,
+) -> Stage:
+    """Loads a model. A folder with a manifest is checked hash by hash, and its golden texts are replayed.
 
     Args:
-        spec: an embedded name or a model folder.
-        threads: intra-op threads of one inference.
+        spec: an embedded name, a model folder, a folder as one of the systems publishes it, or a hub id.
+        threads: intra-op threads of one inference of ONNX Runtime.
+        device: "cpu", "cuda" or "cuda:N"; a folder with a manifest runs on the CPU only.
+        dtype: "float32" or "bfloat16" for what torch runs; None for what the device does best.
         allow_score_drift: serve although the golden texts do not replay within the tolerance.
 
     Raises:
         ModelError: no such model, or a file is missing or tampered with.
         ScoreDriftError: the golden texts do not replay.
+        DependencyError: torch is needed and missing, or there is no such device.
     """
     folder = resolve(spec)
+    if not (folder / NAME).exists():
+        return _load_published(folder, device, dtype)
     manifest = Manifest.load(folder)
     manifest.verify(folder)
     if manifest.kind not in LOADERS:
         raise ModelError(f"{folder}: unknown kind {manifest.kind!r}, known are {', '.join(LOADERS)}")
+    if device != "cpu":
+        raise ModelError(f"{folder}: a quantised model runs on the CPU, not on {device}")
     stage = LOADERS[manifest.kind](folder, manifest, threads)
     if not allow_score_drift:
         replay_golden(stage, manifest)
     return stage
+
+
+def _load_published(folder: Path, device: str, dtype: str | None) -> Stage:
+    system = recognise(folder)
+    try:
+        stage = system.load(folder, device=device, dtype=dtype)
+    except ImportError as error:
+        raise DependencyError(
+            f"{system.name} needs {error.name}: pip install 'safety-cascade[gpu]' (its torch runs on a CPU too)"
+        ) from error
+    trained = Trained.load(folder)
+    if trained is None:
+        return stage
+    calibration = stage.calibration
+    if trained.calibration is not None:
+        calibration = calibration_of(trained.calibration)
+        if len(calibration.labels) != len(stage.info.labels):
+            raise ModelError(
+                f"{folder / TRAINED}: calibrates {len(calibration.labels)} labels, "
+                f"the model has {len(stage.info.labels)}"
+            )
+    return stage.with_(trained.info(stage.info), calibration)

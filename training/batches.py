@@ -26,10 +26,14 @@ class Batch:
     labels: Tensor
     examples: list[Example]
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
+        return Batch(ids, mask, self.unsafe.to(device), self.labels.to(device), self.examples)
 
-def training_tokenizer(path: str, max_tokens: int) -> Tokenizer:
-    """The tokenizer of a backbone folder, cutting at ``max_tokens``."""
-    tokenizer = Tokenizer.from_file(f"{path}/tokenizer.json")
+
+def training_tokenizer(tokenizer: Tokenizer, max_tokens: int) -> Tokenizer:
+    """A tokenizer, now cutting at ``max_tokens`` and not padding."""
     tokenizer.enable_truncation(max_tokens)
     tokenizer.no_padding()
     return tokenizer
@@ -37,7 +41,8 @@ def training_tokenizer(path: str, max_tokens: int) -> Tokenizer:
 
 def to_batch(examples: Sequence[Example], tokenizer: Tokenizer, pad_id: int) -> Batch:
     """One padded batch."""
-    encoded = [encoding.ids for encoding in tokenizer.encode_batch([example.text for example in examples])]
+    # A decoder's tokenizer may give a text no token at all; one position there must be for it.
+    encoded = [encoding.ids or [pad_id] for encoding in tokenizer.encode_batch([example.text for example in examples])]
     longest = max(len(ids) for ids in encoded)
     return Batch(
         torch.tensor([ids + [pad_id] * (longest - len(ids)) for ids in encoded]),
@@ -48,12 +53,11 @@ def to_batch(examples: Sequence[Example], tokenizer: Tokenizer, pad_id: int) -> 
     )
 
 
-def batches(examples: Iterator[Example], tokenizer: Tokenizer, pad_id: int, size: int, seed: int) -> Iterator[Batch]:
-    """Batches of ``size``: a pool of draws is sorted by length, cut, and the pieces are shuffled."""
+def pieces(examples: Iterator[Example], size: int, seed: int) -> Iterator[list[Example]]:
+    """Batches of ``size``, not yet tokenized: a pool of draws is sorted by length, cut, and the pieces are shuffled."""
     rng = random.Random(seed)
     while pool := list(islice(examples, size * POOL)):
         pool.sort(key=lambda example: len(example.text))
-        pieces = [pool[i : i + size] for i in range(0, len(pool), size)]
-        rng.shuffle(pieces)
-        for piece in pieces:
-            yield to_batch(piece, tokenizer, pad_id)
+        cut = [pool[i : i + size] for i in range(0, len(pool), size)]
+        rng.shuffle(cut)
+        yield from cut

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize  # type: ignore[import-untyped]
 
-from stages.manifest import CalibrationNumbers, Scale
+from stages.manifest import CalibrationNumbers
 from stages.stage import Logits, Stage, Window
+from training.calibrators import choose
 from training.data.mix import Example
 
-MIN_OF_A_CLASS = 8
 Array = NDArray[np.float64]
 
 
@@ -35,21 +34,6 @@ def stage_logits(stage: Stage, texts: Sequence[str], budget: int = 4096) -> tupl
     return unsafe, labels, np.array([counts[i] for i in range(len(texts))], np.float64)
 
 
-def fit_platt(logits: Array, targets: Array, weights: Array) -> Scale:
-    """Platt's sigmoid with his smoothed targets, by weighted likelihood; the slope is kept above 0.05."""
-    positives, negatives = (targets == 1).sum(), (targets == 0).sum()
-    if min(positives, negatives) < MIN_OF_A_CLASS:
-        return Scale(slope=1.0, bias=0.0)
-    smooth = np.where(targets == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-
-    def loss(parameters: Array) -> float:
-        z = np.exp(parameters[0]) * logits + parameters[1]
-        return float((weights * (np.logaddexp(0, z) - smooth * z)).sum() / weights.sum())
-
-    best = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-7, "maxiter": 2000})
-    return Scale(slope=max(0.05, float(np.exp(best.x[0]))), bias=float(best.x[1]))
-
-
 def source_weights(examples: Sequence[Example], shares: Mapping[str, float]) -> Array:
     """A weight for each example, so that every source counts by its share in the recipe and not by its size."""
     sizes = Counter(example.source for example in examples)
@@ -59,7 +43,7 @@ def source_weights(examples: Sequence[Example], shares: Mapping[str, float]) -> 
 def fit_calibration(
     unsafe: Array, labels: Array, examples: Sequence[Example], shares: Mapping[str, float]
 ) -> CalibrationNumbers:
-    """Calibrators of the binary head and of each label, from the logits of calibration examples."""
+    """The best calibrator of the binary head and of each label, from the logits of calibration examples."""
     weights = source_weights(examples, shares)
     binary = np.array([example.unsafe for example in examples])
     known = ~np.isnan(binary)
@@ -67,17 +51,5 @@ def fit_calibration(
     scales = []
     for column in range(cells.shape[1]):
         mask = ~np.isnan(cells[:, column])
-        scales.append(fit_platt(labels[mask, column], cells[mask, column], weights[mask]))
-    return CalibrationNumbers(unsafe=fit_platt(unsafe[known], binary[known], weights[known]), labels=scales)
-
-
-def expected_calibration_error(probabilities: Array, targets: Array, weights: Array, bins: int = 15) -> float:
-    """ECE over bins of equal weight (Guo et al. 2017)."""
-    order = np.argsort(probabilities)
-    error, total = 0.0, weights.sum()
-    for piece in np.array_split(order, bins):
-        if len(piece):
-            share = weights[piece].sum() / total
-            mean_p = np.average(probabilities[piece], weights=weights[piece])
-            error += share * abs(mean_p - np.average(targets[piece], weights=weights[piece]))
-    return float(error)
+        scales.append(choose(labels[mask, column], cells[mask, column], weights[mask]).scale)
+    return CalibrationNumbers(unsafe=choose(unsafe[known], binary[known], weights[known]).scale, labels=scales)

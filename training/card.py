@@ -7,7 +7,8 @@ from pathlib import Path
 
 from stages.manifest import Manifest
 from training.data.mix import Splits
-from training.recipe import Recipe
+from training.draws import effective_shares
+from training.recipe import Loss, Recipe
 
 TEMPLATE = """# {name}
 
@@ -53,19 +54,23 @@ traffic: fit a policy to your own. A classifier of this size misses what is only
 
 def write_card(path: Path, recipe: Recipe, manifest: Manifest, splits: Splits) -> None:
     """Writes the card of a packaged model to ``path``."""
-    total = sum(source.share for source in recipe.data.sources)
+    shares = effective_shares(splits.train, recipe.data)
+    total = sum(shares.values())
     sources = []
     for source in recipe.data.sources:
         rows = splits.train.get(source.name, [])
         unsafe = Counter(example.unsafe for example in rows)[1.0]
         sets = ", ".join(f"{name} ({splits.sets[name][0]})" for name in source.sets if name in splits.sets)
-        sources.append(f"| {source.name} | {source.share / total:.2f} | {len(rows)} | {unsafe} | {sets} |")
-    parameters = {
+        sources.append(f"| {source.name} | {shares[source.name] / total:.2f} | {len(rows)} | {unsafe} | {sets} |")
+    given = {
+        "sampling": recipe.data.sampling,
+        "max_rows": recipe.data.max_rows,
         **recipe.train.model_dump(),
-        **recipe.loss.model_dump(),
+        **_losses(recipe.loss),
         **recipe.regularise.model_dump(),
         **({f"lora_{key}": value for key, value in recipe.lora.model_dump().items()} if recipe.lora else {}),
     }
+    parameters = {key: value for key, value in given.items() if value is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         TEMPLATE.format(
@@ -75,7 +80,7 @@ def write_card(path: Path, recipe: Recipe, manifest: Manifest, splits: Splits) -
             quantisation=manifest.quantisation,
             recipe=recipe.name,
             base=manifest.base,
-            labels=", ".join(manifest.labels),
+            labels=", ".join(manifest.labels) or "none beside safe and unsafe",
             window=manifest.window_tokens,
             overlap=manifest.overlap,
             licence=manifest.licence,
@@ -88,3 +93,18 @@ def write_card(path: Path, recipe: Recipe, manifest: Manifest, splits: Splits) -
         ),
         encoding="utf-8",
     )
+
+
+def _losses(loss: Loss) -> dict[str, object]:
+    """The losses of a recipe, and of their numbers those that they use."""
+    used = {
+        "focal": ("binary_weight", "focal_gamma", "label_smoothing"),
+        "cross_entropy": ("binary_weight",),
+        "asymmetric": ("label_weight", "gamma_positive", "gamma_negative", "clip", "class_balance_beta"),
+        "bce": ("label_weight",),
+        "multilabel": ("label_weight",),
+        "softmax": ("label_weight",),
+        "none": (),
+    }
+    names = (*used[loss.binary], *used[loss.labels])
+    return {"binary_loss": loss.binary, "label_loss": loss.labels, **{name: getattr(loss, name) for name in names}}

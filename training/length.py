@@ -14,7 +14,7 @@ WINDOWS = (1, 2, 4, 8, 16)
 DOCUMENTS, QUANTILE = 40, 0.9
 
 
-def fit_length_penalty(stage: Stage, harmless: Sequence[str], seed: int = 0) -> float:
+def fit_length_penalty(stage: Stage, harmless: Sequence[str], seed: int = 0, *, documents: int = DOCUMENTS) -> float:
     """Logits per doubling, at least 0, for :func:`cascade.merging.segments.length_calibrated`.
 
     Long documents are made of harmless held-out texts; the penalty is the slope, over the logarithm of the number of
@@ -24,8 +24,9 @@ def fit_length_penalty(stage: Stage, harmless: Sequence[str], seed: int = 0) -> 
     lengths = [(text, stage.encode(text).tokens) for text in harmless if len(text) < 4000]
     quantiles = []
     for windows in WINDOWS:
-        documents = [_document(lengths, windows * stage.info.window_tokens * 0.8, rng) for _ in range(DOCUMENTS)]
-        quantiles.append(float(np.quantile(stage_logits(stage, documents)[0], QUANTILE)))
+        size = windows * stage.info.window_tokens * 0.8
+        texts = [_document(lengths, size, rng) for _ in range(documents)]
+        quantiles.append(float(np.quantile(stage_logits(stage, texts)[0], QUANTILE)))
     slope = np.polyfit(np.log2(WINDOWS), quantiles, 1)[0]
     return max(0.0, round(float(slope), 4))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,21 +13,33 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score  # type: ignore[import-untyped]
 from torch import nn
 
-from stages.encoder import MODEL, TOKENIZER, EncoderStage, cpu_flags
+from stages.encoder import MODEL, TOKENIZER, cpu_flags
 from stages.manifest import CalibrationNumbers, Golden, Manifest, Scale, TrainingSet, file_hash, revision_of
 from stages.registry import LOADERS
 from stages.runtime.tokens import WindowTokenizer
-from stages.stage import Window
+from stages.stage import Stage, Window
 from stages.taxonomy import VERSION
-from training.calibrate import Array, expected_calibration_error, fit_calibration, source_weights, stage_logits
+from stages.trained import Trained
+from training.calibrate import Array, fit_calibration, source_weights, stage_logits
+from training.calibrators import quality
 from training.data.mix import Example, Splits
+from training.draws import effective_shares
 from training.golden import GOLDEN_TEXTS
-from training.length import fit_length_penalty
+from training.length import DOCUMENTS, fit_length_penalty
 from training.quantise import assert_agreement, export_onnx, quantise, with_quantised_embeddings
 from training.recipe import Recipe
 from training.smooth import smoothed
+from training.systems import System
+from training.tokenizer import write_tokenizer
+from training.validate import Predictions, summarise
 
-LABEL_OUTPUT = {"tinysafe": "category_logits", "hazard": "hazard_logits"}
+# By system: the kind that loads it, the name of its label output, its taxonomy.
+KINDS = {
+    "tinysafe": ("tinysafe", "category_logits", "tinysafe-7@1"),
+    "hazard": ("hazard", "hazard_logits", VERSION),
+    "legacy9": ("hazard", "hazard_logits", f"legacy-9 in {VERSION}"),
+}
+SOFTMAX = ("legacy9",)  # names hazards of what something else found unsafe, and does not judge
 MAX_OVERLAP, PARITY_TEXTS = 32, 400
 SMOOTHING_TEXTS = 12  # of each source, on which the ranges of activations are measured
 TOLERANCE = 0.15  # raw logits between CPUs: float32 sums in another order move a few activations over a rounding edge
@@ -44,12 +55,23 @@ class Provenance:
     scripts: tuple[str, ...]
 
 
+def training_sets(splits: Splits) -> list[TrainingSet]:
+    """The sets that a model saw, with their licences."""
+    return [TrainingSet(name=name, licence=terms[0]) for name, terms in sorted(splits.sets.items())]
+
+
+def trained(provenance: Provenance, splits: Splits) -> Trained:
+    """What stands beside weights that are saved in their system's published layout."""
+    return Trained(
+        name=provenance.name, base=provenance.base, licence=provenance.licence, training_sets=training_sets(splits)
+    )
+
+
 def package(
     network: nn.Module,
     recipe: Recipe,
-    tokenizer_json: Path,
-    pad_id: int,
-    labels: tuple[str, ...],
+    base: Path,
+    system: System,
     splits: Splits,
     provenance: Provenance,
     out: Path,
@@ -60,10 +82,11 @@ def package(
         ModelError: a parity gate failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    output, overlap = LABEL_OUTPUT[recipe.system], min(MAX_OVERLAP, recipe.data.max_tokens // 6)
+    kind, output, taxonomy = KINDS[recipe.system]
+    overlap = min(MAX_OVERLAP, recipe.data.max_tokens // 6)
     with tempfile.TemporaryDirectory() as scratch:
         fp32 = Path(scratch) / "fp32.onnx"
-        shutil.copyfile(tokenizer_json, out / TOKENIZER)
+        write_tokenizer(base, out / TOKENIZER)
         tokenizer = WindowTokenizer(out / TOKENIZER, window_tokens=recipe.data.max_tokens, overlap=overlap)
         seen = _first_windows(tokenizer, [e for examples in splits.train.values() for e in examples[:SMOOTHING_TEXTS]])
         batches = [(torch.tensor([w.ids]), torch.ones(1, len(w), dtype=torch.long)) for w in seen]
@@ -71,35 +94,36 @@ def package(
         quantise(fp32, out / MODEL)
         held_out = splits.calibration[:: max(1, len(splits.calibration) // PARITY_TEXTS)]
         windows = _first_windows(tokenizer, held_out)
-        difference, agreement = assert_agreement(fp32, out / MODEL, output, windows, pad_id)
+        difference, agreement = assert_agreement(fp32, out / MODEL, output, windows, system.pad_id)
     files = {
         str(path.relative_to(out)): file_hash(path)
         for path in sorted(out.rglob("*"))
         if path.is_file() and path.name not in ("manifest.json", "README.md")
     }
-    neutral = CalibrationNumbers(unsafe=Scale(slope=1, bias=0), labels=[Scale(slope=1, bias=0)] * len(labels))
+    neutral = CalibrationNumbers(unsafe=Scale(slope=1, bias=0), labels=[Scale(slope=1, bias=0)] * len(system.labels))
     manifest = Manifest(
         name=provenance.name,
-        kind=recipe.system,
+        kind=kind,
         revision=revision_of(files),
         files=files,
-        taxonomy=VERSION if recipe.system == "hazard" else "tinysafe-7@1",
-        labels=list(labels),
+        taxonomy=taxonomy,
+        labels=list(system.labels),
         base=provenance.base,
         licence=provenance.licence,
-        training_sets=[TrainingSet(name=name, licence=terms[0]) for name, terms in sorted(splits.sets.items())],
+        training_sets=training_sets(splits),
         metrics={"int8_mean_difference_logits": round(difference, 4), "int8_sign_agreement": round(agreement, 4)},
         window_tokens=recipe.data.max_tokens,
         overlap=overlap,
-        pad_id=pad_id,
+        pad_id=system.pad_id,
         scripts=list(provenance.scripts),
         quantisation="int8",
         calibration=neutral,
         calibrated_on=f"{platform.machine()} {cpu_flags()}",
         golden=[],
         tolerance=TOLERANCE,
+        judges=recipe.system not in SOFTMAX,
     )
-    return _calibrated(manifest, out, splits.calibration, {s.name: s.share for s in recipe.data.sources})
+    return _calibrated(manifest, out, splits.calibration, effective_shares(splits.train, recipe.data))
 
 
 def _first_windows(tokenizer: WindowTokenizer, examples: Sequence[Example]) -> list[Window]:
@@ -107,22 +131,37 @@ def _first_windows(tokenizer: WindowTokenizer, examples: Sequence[Example]) -> l
 
 
 def _calibrated(manifest: Manifest, out: Path, examples: list[Example], shares: Mapping[str, float]) -> Manifest:
-    stage: EncoderStage = LOADERS[manifest.kind](out, manifest, 2)
-    unsafe, labels, _ = stage_logits(stage, [example.text for example in examples])
-    harmless = [example.text for example in examples if example.unsafe == 0]
-    calibration = fit_calibration(unsafe, labels, examples, shares).model_copy(
-        update={"length_penalty": fit_length_penalty(stage, harmless) if harmless else 0.0}
-    )
+    stage = LOADERS[manifest.kind](out, manifest, 2)
+    calibration, figures = calibrate(stage, examples, shares)
     golden = []
     for text in GOLDEN_TEXTS:
         scores = stage.score(stage.encode(text).windows[:1])[0]
         golden.append(
             Golden(text=text, unsafe=round(scores.unsafe, 5), labels=[round(float(x), 5) for x in scores.labels])
         )
-    metrics = {**manifest.metrics, **_figures(unsafe, examples, shares, calibration.unsafe)}
+    metrics = {**manifest.metrics, **figures}
     finished = manifest.model_copy(update={"calibration": calibration, "golden": golden, "metrics": metrics})
     finished.save(out)
     return finished
+
+
+def calibrate(
+    stage: Stage, examples: list[Example], shares: Mapping[str, float], *, documents: int = DOCUMENTS
+) -> tuple[CalibrationNumbers, dict[str, float]]:
+    """Calibrates a stage on examples, every source by its share, and measures it on them.
+
+    A stage that does not judge keeps its unsafe logit as it is, and has no length penalty.
+    """
+    unsafe, labels, _ = stage_logits(stage, [example.text for example in examples])
+    calibration = fit_calibration(unsafe, labels, examples, shares)
+    if not stage.info.judges:
+        figures = summarise(Predictions(examples, unsafe, labels))
+        kept = {f"calibration_{name}": round(value, 4) for name, value in figures.items() if name.startswith("label")}
+        return calibration.model_copy(update={"unsafe": Scale(slope=1, bias=0)}), kept
+    harmless = [example.text for example in examples if example.unsafe == 0]
+    penalty = fit_length_penalty(stage, harmless, documents=documents) if harmless else 0.0
+    calibration = calibration.model_copy(update={"length_penalty": penalty})
+    return calibration, _figures(unsafe, examples, shares, calibration.unsafe)
 
 
 def _figures(unsafe: Array, examples: list[Example], shares: Mapping[str, float], scale: Scale) -> dict[str, float]:
@@ -130,10 +169,10 @@ def _figures(unsafe: Array, examples: list[Example], shares: Mapping[str, float]
     targets, weights = np.array([e.unsafe for e in examples]), source_weights(examples, shares)
     known = ~np.isnan(targets)
     targets, weights, logits = targets[known], weights[known], unsafe[known]
-    calibrated = 1 / (1 + np.exp(-(scale.slope * logits + scale.bias)))
+    if len(set(targets.tolist())) < 2:
+        return {}
     return {
         "calibration_auroc": round(float(roc_auc_score(targets, logits, sample_weight=weights)), 4),
         "calibration_auprc": round(float(average_precision_score(targets, logits, sample_weight=weights)), 4),
-        "ece_before": round(expected_calibration_error(1 / (1 + np.exp(-logits)), targets, weights), 4),
-        "ece_after": round(expected_calibration_error(calibrated, targets, weights), 4),
+        **quality(scale, logits, targets, weights),
     }

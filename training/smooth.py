@@ -8,12 +8,14 @@ constant, one for all matrices that read the same activation: a post-norm encode
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 STRENGTH = 0.8  # how much of an activation's range moves into the weights; the paper's alpha
+_HEAD = re.compile(r"head(\.|$)|classifier$|pooler")  # stay in float32, see training.quantise
 LEAST = 1e-3  # of the median channel: a channel that is always near 0 must not blow its weights up
 
 
@@ -68,7 +70,7 @@ def _matrices_by_input(
             found = features.detach().abs().flatten(0, -2).amax(0).float()
             largest[layer] = torch.maximum(largest[layer], found) if layer in largest else found
 
-    layers = [m for name, m in network.named_modules() if isinstance(m, nn.Linear) and "head" not in name.split(".")]
+    layers = [m for name, m in network.named_modules() if isinstance(m, nn.Linear) and not _HEAD.search(name)]
     hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
     try:
         for ids, mask in batches:

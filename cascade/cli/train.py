@@ -16,21 +16,39 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="An included recipe (tinysafe, hazard) or a .toml file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="An included recipe (tinysafe, tinysafe-v1, tinysafe-v2, hazard, hazard-legacy9, constitutional, "
+            "duoguard) or a .toml file."
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="Folder with the sets that the recipe names, in the uniform form.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, log, card and the finished model.")],
     base: Annotated[
         str | None,
-        typer.Option(help="Backbone: a folder or a name of `cascade models fetch`. Default: the recipe's."),
+        typer.Option(help="Backbone: a folder, a name of `cascade models fetch` or a hub id. Default: the recipe's."),
+    ] = None,
+    max_rows: Annotated[
+        int | None, typer.Option(min=1, help="Train on at most so many rows. Default: the recipe's.")
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(min=0.0, help="Draw as many texts as there are rows, so many times.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Batches before a step: a larger batch in the same memory.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
 ) -> None:
     """Train a stage, export it to int8, calibrate it and write its manifest and card.
 
-    Needs the extra "train". A run that was stopped goes on with --resume on the same draws.
+    Needs the extra "train". A run that was stopped goes on with --resume on the same draws. On several GPUs:
+    accelerate launch -m cascade.cli train RECIPE ...
     """
     with needs_extra("train"):
-        from training.recipe import load_recipe
+        from training.recipe import load_recipe, overridden
         from training.run import run
-    manifest = run(load_recipe(recipe), data, out, base, resume=resume)
-    print(f"{out / 'model'}: {manifest.name}@{manifest.revision}")
+    chosen = overridden(load_recipe(recipe), epochs=epochs, max_rows=max_rows, accumulate=accumulate)
+    manifest = run(chosen, data, out, base, resume=resume)
+    if manifest is not None:  # the first of several processes
+        print(f"{out / 'model'}: {manifest.name}@{manifest.revision}")

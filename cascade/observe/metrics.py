@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from cascade.batching import Batcher
+from cascade.batching import Batcher, BatchStats
 from cascade.errors import CascadeError
 from cascade.v1.check_pb2 import CheckResponse, RouteReason, Verdict
 
@@ -49,6 +49,12 @@ class Metrics:
         self.batches = Histogram(
             "cascade_batch_windows", "Windows scored at once.", ["stage"], buckets=WINDOWS, registry=registry
         )
+        self.halvings = Counter(
+            "cascade_stage_oom_halvings",
+            "Batches that a stage halved because its device had no memory for them.",
+            ["stage"],
+            registry=registry,
+        )
         self.queue = Gauge("cascade_queue_windows", "Windows that wait for a stage.", ["stage"], registry=registry)
 
     def observe(self, response: CheckResponse, seconds: float) -> None:
@@ -71,8 +77,16 @@ class Metrics:
 
     def watch(self, stage: str, batcher: Batcher) -> None:
         """Counts a stage's batches from now on, and reads its queue whenever the metrics are scraped."""
-        sizes = self.batches.labels(stage)
-        batcher.on_batch = lambda batch: sizes.observe(batch.windows)
+        sizes, halvings = self.batches.labels(stage), self.halvings.labels(stage)
+        counted = 0
+
+        def count(batch: BatchStats) -> None:
+            nonlocal counted
+            sizes.observe(batch.windows)
+            before, counted = counted, batcher.oom_halvings
+            halvings.inc(counted - before)
+
+        batcher.on_batch = count
         self.queue.labels(stage).set_function(lambda: batcher.queued_windows)
 
     def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:

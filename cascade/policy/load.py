@@ -60,7 +60,8 @@ def default_policy() -> Policy:
 def diff(before: Policy, after: Policy) -> list[Change]:
     """The keys whose values differ, defaults written out, in alphabetical order."""
     old, new = _flat(before.model_dump(by_alias=True)), _flat(after.model_dump(by_alias=True))
-    return [Change(key, old[key], new[key]) for key in sorted(old) if old[key] != new[key]]
+    keys = sorted(old.keys() | new.keys())  # a table that only one side has, say a certificate, has keys of its own
+    return [Change(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def _flat(tree: dict[str, object], path: str = "") -> dict[str, Scalar | None]:

@@ -11,22 +11,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from cascade.policy.certificate import Certificate
+from cascade.policy.table import Digest, Probability, Table
 from cascade.policy.toml import to_toml
 from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(gt=0)]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ActionName = Literal["ALLOW", "REVIEW", "BLOCK"]
 ACTIONS: tuple[ActionName, ...] = ("ALLOW", "REVIEW", "BLOCK")  # from the mildest on
-
-
-class Table(BaseModel):
-    """A table of the policy file: unknown keys, loose types, NaN and infinity are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Stage1(Table):
@@ -118,6 +112,7 @@ class Policy(Table):
     hazards: dict[str, HazardRule] = Field(default={}, validate_default=True)
     actions: Actions = Actions()
     models: Models = Models()
+    certificate: Certificate | None = None
 
     @field_validator("hazards")
     @classmethod
@@ -142,6 +137,8 @@ class Policy(Table):
         for slug, rule in self.hazards.items():
             if rule.escalate_at is not None and rule.escalate_at > rule.threshold:
                 problems.append(f"hazards.{slug}.escalate_at is above its threshold")
+        if self.certificate is not None and self.certificate.rules != self.rules_digest:
+            problems.append("the certificate is for other rules than these: tune again, or leave the table out")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -149,7 +146,7 @@ class Policy(Table):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values; what was derived from the old ones is derived again."""
         copied = super().model_copy(update=update, deep=deep)
-        for derived in ("toml", "revision"):
+        for derived in ("toml", "revision", "rules_digest"):
             copied.__dict__.pop(derived, None)
         return copied
 
@@ -162,3 +159,9 @@ class Policy(Table):
     def revision(self) -> str:
         """The first 16 hex digits of the SHA-256 of :attr:`toml`."""
         return hashlib.sha256(self.toml.encode()).hexdigest()[:16]
+
+    @cached_property
+    def rules_digest(self) -> str:
+        """SHA-256 of what the policy does: of its canonical TOML without its name and its certificate."""
+        rules = self.model_dump(by_alias=True, exclude_none=True, exclude={"name", "certificate"})
+        return hashlib.sha256(to_toml(rules).encode()).hexdigest()

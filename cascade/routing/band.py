@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cascade.routing.router import Decision, Signals
 from cascade.v1 import check_pb2
 from cascade.v1.check_pb2 import RouteReason
-from stages.taxonomy import HAZARDS
+from stages.taxonomy import HAZARDS, Hazard
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class BandRouter:
 
     ``low`` and ``unsafe_threshold`` are calibrated probabilities of stage 1, ``audit_rate`` the share, 0 to 1, of all
     other requests that is escalated to watch for drift. ``escalate_at`` gives hazards, by slug, that stage 1 may not
-    clear alone: a request escalates when one of the categories that the hazard belongs to reaches that probability.
+    clear alone: a request escalates when one of the labels that are near to the hazard reaches that probability.
     """
 
     low: float
@@ -45,9 +45,14 @@ class BandRouter:
 
     def _near_sensitive_hazard(self, categories: Mapping[str, float]) -> bool:
         return any(
-            categories.get(category, 0.0) >= self.escalate_at[hazard.slug]
+            categories[label] >= self.escalate_at[hazard.slug]
             for hazard in HAZARDS
             if hazard.slug in self.escalate_at
-            for category in hazard.tinysafe
-            if category in categories
+            for label in near(hazard)
+            if label in categories
         )
+
+
+def near(hazard: Hazard) -> tuple[str, ...]:
+    """The labels of a stage 1 that tell that a hazard may be there: its own name, and TinySafe's wider categories."""
+    return (hazard.slug, *hazard.tinysafe)

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import re
+import zlib
+from collections.abc import Collection, Sequence
 
+from cascade.text import case
 from cascade.text.scripts import unread_share
+from cascade.text.views import DECODED, ROTATED
 
 UNREAD_SCRIPT = "unread_script"
 VIEWS_DISAGREE = "views_disagree"
+DECODED_PAYLOAD = "decoded_payload"
+CASE_NOISE = "case_noise"
+MIXED_SCRIPTS = "mixed_scripts"
+REPETITIVE = "repetitive"
 EVERY_SCRIPT = "*"
 
 _MAX_UNREAD_SHARE = 0.3
 _MAX_DISAGREEMENT = 0.3
+_MAX_SEAMS = 2  # between letters of two scripts within words: one look-alike, or one borrowed word with a native ending
+_SHORT = 200  # code points: shorter texts may repeat themselves
+_BLOCK = 256  # words that are looked at together
+_FEW_WORDS = 40  # below it the text has words too long for words
+_VARIETY = 1 / 16  # different words of a block, at least
+_COMPRESSED = 0.04  # of its length, at least
+_SAMPLE = 4096  # code points that are compressed
+
+_ALPHABETS = "[\u0370-\u03ff\u0400-\u052f\u0531-\u0587\u13a0-\u13f5]"  # that share shapes with the Latin one
+_SEAM = re.compile(f"(?<=[A-Za-z]){_ALPHABETS}|(?<={_ALPHABETS})[A-Za-z]")
 
 
 def unread_script(text: str, read: Collection[str] = ("Latin",)) -> bool:
@@ -24,8 +42,29 @@ def views_disagree(scores: Sequence[float]) -> bool:
     return bool(scores) and max(scores) - min(scores) > _MAX_DISAGREEMENT
 
 
+def mixed_scripts(text: str) -> bool:
+    """Whether letters of other alphabets stand among Latin ones within words."""
+    return not text.isascii() and len(_SEAM.findall(text)) > _MAX_SEAMS
+
+
+def repetitive(text: str) -> bool:
+    """Whether a long stretch of the text says the same again and again."""
+    if len(text) < _SHORT:
+        return False
+    words = text.split()
+    if len(words) < _FEW_WORDS:
+        sample = text[:_SAMPLE].encode("utf-8", "surrogatepass")
+        return len(zlib.compress(sample, 1)) < _COMPRESSED * len(sample)
+    starts = range(0, max(len(words) - _BLOCK, 0) + 1, _BLOCK)
+    blocks = (words[start : start + _BLOCK] for start in starts)
+    return any(len(set(block)) < _VARIETY * len(block) for block in blocks)
+
+
 def fired(
-    texts: Iterable[str], scores: Iterable[Sequence[float]], read: Collection[str] = ("Latin",)
+    texts: Sequence[str],
+    scores: Sequence[Sequence[float]],
+    read: Collection[str] = ("Latin",),
+    kinds: Collection[str] = (),
 ) -> tuple[str, ...]:
     """The names of the triggers that fire on a request.
 
@@ -33,10 +72,14 @@ def fired(
         texts: the raw text of each part.
         scores: for each part the calibrated probability of each of its views.
         read: the scripts that stage 1 reads.
+        kinds: the kinds of views that any part has.
     """
-    names = []
-    if any(unread_script(text, read) for text in texts):
-        names.append(UNREAD_SCRIPT)
-    if any(map(views_disagree, scores)):
-        names.append(VIEWS_DISAGREE)
-    return tuple(names)
+    signs = {
+        UNREAD_SCRIPT: any(unread_script(text, read) for text in texts),
+        VIEWS_DISAGREE: any(map(views_disagree, scores)),
+        DECODED_PAYLOAD: DECODED in kinds or ROTATED in kinds,
+        CASE_NOISE: any(map(case.is_noisy, texts)),
+        MIXED_SCRIPTS: any(map(mixed_scripts, texts)),
+        REPETITIVE: any(map(repetitive, texts)),
+    }
+    return tuple(name for name, fires in signs.items() if fires)

@@ -14,18 +14,22 @@ from time import perf_counter
 from typing import TypeVar
 from uuid import uuid4
 
-from cascade.errors import InvalidRequestError, UnavailableError, UnsupportedError
+from cascade.errors import InvalidRequestError, UnavailableError
 from cascade.observe.metrics import Metrics
 from cascade.pipeline import Pipeline
 from cascade.serve import errors
 from cascade.serve.lifecycle import Lifecycle
 from cascade.serve.wire import Malformed
+from cascade.streaming import Moderation
 from cascade.v1.cascade_service_pb2 import (
     BatchCheckItem,
     BatchCheckRequest,
     BatchCheckResponse,
     CheckStreamRequest,
     CheckStreamResponse,
+    ModerateStart,
+    ModerateStreamRequest,
+    ModerateStreamResponse,
 )
 from cascade.v1.check_pb2 import Action, CheckRequest, CheckResponse, Verdict
 
@@ -106,9 +110,43 @@ class CheckService:
         if cut_short:
             raise UnavailableError("the server is shutting down: send what was not answered to another one")
 
-    async def moderate_stream(self, requests: object, send: object, deadline: float | None) -> None:
-        """Not served yet."""
-        raise UnsupportedError("ModerateStream comes with a later release; judge what is written so far with Check")
+    async def moderate_stream(
+        self,
+        requests: AsyncIterator[ModerateStreamRequest | Malformed],
+        send: Callable[[ModerateStreamResponse], Awaitable[None]],
+        deadline: float | None,
+    ) -> None:
+        """Judges one generation while it is written: one message is read, judged and answered before the next.
+
+        A block ends the call, for nothing more would be shown. So does a half-closed stream: what came is judged.
+        """
+        started = perf_counter()
+        events = aiter(requests)
+        try:
+            async with self._lifecycle.until_drain():
+                start = _start(await anext(events, None))
+        except TimeoutError:
+            raise UnavailableError("the server is shutting down: open the stream at another one") from None
+        moderation = Moderation(self._pipeline, start, deadline)
+        state = await moderation.open()
+        if state:
+            await send(state)
+        while not moderation.blocked:
+            try:
+                async with self._lifecycle.until_drain():
+                    delta = _delta(await anext(events, None))
+            except TimeoutError:
+                if moderation.pending:
+                    await send(await moderation.judge())
+                message = "the server is shutting down: go on at another one, with the text so far as the first delta"
+                raise UnavailableError(message) from None
+            state = await (moderation.finish() if delta is None else moderation.add(delta))
+            if state:
+                await send(state)
+            if delta is None:
+                break
+        if state:
+            self._record(state.verdict, perf_counter() - started)
 
     async def _item(
         self, kind: type[Item], method: str, check: CheckRequest | Malformed, deadline: float | None
@@ -123,6 +161,28 @@ class CheckService:
             item = kind(request_id=request_id, error=errors.to_status(error, method=method, request_id=request_id))
         self._metrics.items.labels(method, errors.name_of(item.error.code)).inc()
         return item
+
+
+def _start(message: ModerateStreamRequest | Malformed | None) -> ModerateStart:
+    """The start that must open a moderated generation."""
+    if isinstance(message, Malformed):
+        raise message.error
+    if message is None or message.WhichOneof("event") != "start":
+        raise InvalidRequestError("the first message of the stream must be a start", "start")
+    return message.start
+
+
+def _delta(message: ModerateStreamRequest | Malformed | None) -> str | None:
+    """The text of a message, None at the end of the generation."""
+    if isinstance(message, Malformed):
+        raise message.error
+    kind = "end" if message is None else message.WhichOneof("event")
+    if message is None or kind == "end":
+        return None
+    if kind != "delta":
+        what = "a second start" if kind else "a message without an event"
+        raise InvalidRequestError(f"{what}: after the start come deltas and, last, an end", kind or "event")
+    return message.delta
 
 
 def _log(response: CheckResponse) -> None:

@@ -27,6 +27,7 @@ from cascade.errors import (
     NotFoundError,
     OverloadedError,
     PolicyError,
+    StageUnavailableError,
     UnavailableError,
     UnsupportedError,
 )
@@ -42,6 +43,7 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    StageUnavailableError: grpc.StatusCode.UNAVAILABLE,
     UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     CascadeError: grpc.StatusCode.INTERNAL,  # a stage that failed, and whatever else no caller can help
 }
@@ -95,7 +97,7 @@ def _extra(error: CascadeError) -> list[Message]:
         return [BadRequest(field_violations=[violation(field="toml", description=line) for line in error.problems])]
     if isinstance(error, OverloadedError):
         return [_retry(error.retry_after_s)]
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError | StageUnavailableError):
         return [_retry(UNAVAILABLE_RETRY_S)]
     return []
 

@@ -28,6 +28,7 @@ from cascade.serve.health import HealthServicer
 from cascade.serve.lifecycle import Lifecycle
 from cascade.serve.models import ModelService, StageService
 from cascade.serve.policies import PolicyService
+from cascade.serve.stage_host import StageHost
 from cascade.v1 import cascade_service_pb2, model_service_pb2, policy_service_pb2, stage_service_pb2
 from cascade.v1.check_pb2 import CheckRequest
 
@@ -49,7 +50,11 @@ log = logging.getLogger(__name__)
 
 
 async def serve(
-    endpoint: Endpoint, load: Callable[[], Pipeline], metrics: Metrics, announce: Callable[[str], None]
+    endpoint: Endpoint,
+    load: Callable[[], Pipeline],
+    metrics: Metrics,
+    announce: Callable[[str], None],
+    host: StageHost | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 
@@ -58,6 +63,7 @@ async def serve(
         load: makes the pipeline; runs on a thread.
         metrics: what is counted into.
         announce: gets the ready line.
+        host: what ``load`` opens a stage with that runs in a process of its own; it is stopped in the end.
 
     Raises:
         CascadeError: an address cannot be used, or whatever ``load`` and the warm-up raise.
@@ -73,6 +79,8 @@ async def serve(
             port, stop_metrics = metrics.serve(endpoint.host, endpoint.metrics_port)
             stack.callback(stop_metrics)
             ready += f" metrics={endpoint.address(port)}"
+        if host is not None:
+            stack.push_async_callback(asyncio.to_thread, host.stop)
         log.info("loading", extra={"grpc": address})
         pipeline = await asyncio.to_thread(load)
         stack.push_async_callback(pipeline.close)
@@ -81,6 +89,8 @@ async def serve(
         gc.freeze()  # what is loaded stays: the collector need not walk it again while calls wait
         lifecycle = Lifecycle()
         servicer = await _add_services(server, pipeline, metrics, lifecycle)
+        if host is not None:
+            servicer.follow(host)
         if stop.is_set():
             return
         await server.start()

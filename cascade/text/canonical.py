@@ -1,15 +1,16 @@
 """The canonical form: a text as it would read without its disguises.
 
 raw -> plain characters -> composed letters -> joined spelling -> squeezed repeats -> Latin look-alikes -> letters for
-digits -> canonical. What one step uncovers may be work for an earlier one, so the steps go round until nothing changes.
+digits -> calm case -> canonical. What one step uncovers may be work for an earlier one, so the steps go round until
+nothing changes.
 """
 
 from __future__ import annotations
 
-from cascade.text import characters, confusables, leet, marks, repeats, spacing
+from cascade.text import case, characters, confusables, leet, marks, repeats, spacing
 from cascade.text.traced import Traced
 
-_STEPS = (characters.unify, marks.compose, spacing.close, repeats.squeeze, confusables.fold, leet.fold)
+_STEPS = (characters.unify, marks.compose, spacing.close, repeats.squeeze, confusables.fold, leet.fold, case.calm)
 _MAX_ROUNDS = 8  # property tests have found none that needs more than four; the bound keeps the time linear
 
 

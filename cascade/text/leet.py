@@ -2,13 +2,15 @@
 
 A digit counts as a letter only where its word shows that it must: letters on both sides of it, and nothing else in the
 word that no letter looks like. So "1984", "3D", "4th", "covid19", "mp3", "b2b", "k8s", "utf16le" and "sha256" stay. In
-a text with one such word the doubtful ones are folded too, with a single stand-in at one end: "t0", "1s", "gun5".
+a text with one such word the doubtful ones are folded too, with a single stand-in at one end: "t0", "1s", "gun5". A
+text steeped in such words ("m4k3 4 l04f 0f 6r41n") is folded throughout, single digits too.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice
 
 from cascade.text.traced import Edit, Traced
 
@@ -32,6 +34,14 @@ _DOUBTFUL = re.compile(r"[0134567](?!(?:st|nd|rd|th)\b)[a-z]+|[A-Za-z]?[a-z]+[01
 _ENDS_IN_DOLLARS = re.compile(r"[A-Za-z]+\$\$")
 # Numbers with a base or an exponent, identifiers in camel case, and letters that digits do not look like.
 _NO_LEET = re.compile("^0[xXbBoO]|^\\d+[eE]\\d|[a-z]\\d+[A-Z]|[^\x00-\u024f\u1e00-\u1eff€]")
+# Letters with stand-ins among them and no other digit, or up to two stand-ins alone.
+_MIXED = re.compile(
+    r"(?<![\w@$])(?!\d+(?:st|nd|rd|th)\b)"
+    r"(?:(?=[0134567@$]*[A-Za-z])(?=[A-Za-z]*[0134567@$])[A-Za-z0134567@$]+|[01457]{1,2})(?![\w@$])"
+)
+_INSIDE = re.compile(r"[a-z][0134567]{1,3}[a-z]", re.IGNORECASE)
+_STEEPED_WORDS = 3
+_STEEPED_SHARE = 0.4
 _ADDRESS = re.compile(r"[.:]\w")
 
 
@@ -39,7 +49,17 @@ def fold(traced: Traced) -> Traced:
     """Writes digits and signs that stand for letters as those letters."""
     if not _RUN.search(traced.text):
         return traced
-    return traced.edited(_edits(traced.text))
+    return traced.edited(_steeped(traced.text) or _edits(traced.text))
+
+
+def _steeped(text: str) -> list[Edit]:
+    """The words with stand-ins of a text that has several with a row of them inside, and hardly any word without."""
+    if sum(1 for _ in islice(_INSIDE.finditer(text), _STEEPED_WORDS)) < _STEEPED_WORDS:
+        return []
+    found = [word for word in _MIXED.finditer(text) if not _NO_LEET.search(word[0])]
+    if len(found) < _STEEPED_SHARE * len(text.split()):
+        return []
+    return [Edit(word.start(), word.end(), _written_out(word[0])) for word in found]
 
 
 def _edits(text: str) -> list[Edit]:

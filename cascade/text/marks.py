@@ -12,6 +12,7 @@ from cascade.text.traced import Edit, Traced
 
 _MAX_READ = 16  # marks a letter that are looked at: normalising n marks at once takes time in the order of n squared
 _MAX_KEPT = 5  # Hebrew with vowels, accents and a meteg, or a Tibetan stack, needs no more
+_STACK = 3  # marks on a letter that compose with it in no script, or do so without a rest
 # Scripts that write a letter with its accents as one code point, so that two marks left over are a disfigurement.
 _COMPOSED = frozenset({"", "Latin", "Greek", "Cyrillic", "Armenian", "Cherokee"})
 # Strokes through, under and over a letter, and frames around it.
@@ -51,6 +52,7 @@ def _tidy(cluster: str) -> str:
     if script(head) not in _COMPOSED:
         return unicodedata.normalize("NFC", head + "".join(marks))[: len(head) + _MAX_KEPT]
     form = unicodedata.normalize("NFC", head + "".join(mark for mark in marks if _ACCENT.match(mark)))
-    if len(form) - len(head) < 2:
+    left_over = len(form) - len(head)
+    if not left_over or (left_over == 1 and len(cluster) - len(head) < _STACK):
         return form
     return unicodedata.normalize("NFD", head)[:1]

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cascade.text.canonical import canonicalise
+from cascade.text.payloads import decode, rotate
+
+DECODED, ROTATED = "decoded", "rotated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,21 @@ def canonical_view(text: str) -> View | None:
     return View("canonical", traced.text, tuple(traced.origins))
 
 
+def decoded_view(text: str) -> View | None:
+    """The view with payloads in base64, hex or percent signs decoded, or None where none of them reads as text."""
+    traced = decode(text)
+    return None if traced is None else View(DECODED, traced.text, tuple(traced.origins))
+
+
+def rotated_view(text: str) -> View | None:
+    """The view in rot13, or None where that is not likely to say more."""
+    rotated = rotate(text)
+    return None if rotated is None else View(ROTATED, rotated, tuple(range(len(text) + 1)))
+
+
 def _words(text: str) -> list[str]:
     return "".join(character if character.isalpha() else " " for character in text).split()
 
 
 # What is derived from the raw text, in the order in which it is scored.
-_DERIVED: tuple[Callable[[str], View | None], ...] = (canonical_view,)
+_DERIVED: tuple[Callable[[str], View | None], ...] = (canonical_view, decoded_view, rotated_view)

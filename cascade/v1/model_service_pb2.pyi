@@ -17,7 +17,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("stage", "name", "kind", "revision", "files", "taxonomy", "labels", "device", "runtime", "licence", "window_tokens")
+    __slots__ = ("stage", "name", "kind", "revision", "files", "taxonomy", "labels", "device", "runtime", "licence", "window_tokens", "adapters")
     class FilesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class Model(_message.Message):
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     LICENCE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     stage: str
     name: str
     kind: str
@@ -47,4 +48,5 @@ class Model(_message.Message):
     runtime: str
     licence: str
     window_tokens: int
-    def __init__(self, stage: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., revision: _Optional[str] = ..., files: _Optional[_Mapping[str, str]] = ..., taxonomy: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., device: _Optional[str] = ..., runtime: _Optional[str] = ..., licence: _Optional[str] = ..., window_tokens: _Optional[int] = ...) -> None: ...
+    adapters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, stage: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., revision: _Optional[str] = ..., files: _Optional[_Mapping[str, str]] = ..., taxonomy: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., device: _Optional[str] = ..., runtime: _Optional[str] = ..., licence: _Optional[str] = ..., window_tokens: _Optional[int] = ..., adapters: _Optional[_Iterable[str]] = ...) -> None: ...

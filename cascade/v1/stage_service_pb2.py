@@ -25,21 +25,39 @@ _sym_db = _symbol_database.Default()
 from cascade.v1 import model_service_pb2 as cascade_dot_v1_dot_model__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x61scade/v1/stage_service.proto\x12\ncascade.v1\x1a\x1e\x63\x61scade/v1/model_service.proto\",\n\x0cScoreRequest\x12\r\n\x05stage\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"\x93\x01\n\rScoreResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.cascade.v1.Model\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.cascade.v1.TextScores\x12\x13\n\x0btokenize_ms\x18\x03 \x01(\x01\x12\x10\n\x08queue_ms\x18\x04 \x01(\x01\x12\x10\n\x08infer_ms\x18\x05 \x01(\x01\"G\n\nTextScores\x12)\n\x07windows\x18\x01 \x03(\x0b\x32\x18.cascade.v1.WindowScores\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\"V\n\x0cWindowScores\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x12\x14\n\x0cunsafe_logit\x18\x03 \x01(\x01\x12\x14\n\x0clabel_logits\x18\x04 \x03(\x01\x32L\n\x0cStageService\x12<\n\x05Score\x12\x18.cascade.v1.ScoreRequest\x1a\x19.cascade.v1.ScoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x61scade/v1/stage_service.proto\x12\ncascade.v1\x1a\x1e\x63\x61scade/v1/model_service.proto\"g\n\x0cScoreRequest\x12\r\n\x05stage\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12(\n\x07windows\x18\x03 \x03(\x0b\x32\x17.cascade.v1.TokenWindow\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\"+\n\x0bTokenWindow\x12\x0b\n\x03ids\x18\x01 \x03(\x05\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\"\xd4\x01\n\rScoreResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.cascade.v1.Model\x12\'\n\x07results\x18\x02 \x03(\x0b\x32\x16.cascade.v1.TextScores\x12\x13\n\x0btokenize_ms\x18\x03 \x01(\x01\x12\x10\n\x08queue_ms\x18\x04 \x01(\x01\x12\x10\n\x08infer_ms\x18\x05 \x01(\x01\x12)\n\x07windows\x18\x06 \x03(\x0b\x32\x18.cascade.v1.WindowScores\x12\x14\n\x0coom_halvings\x18\x07 \x01(\x03\"G\n\nTextScores\x12)\n\x07windows\x18\x01 \x03(\x0b\x32\x18.cascade.v1.WindowScores\x12\x0e\n\x06tokens\x18\x02 \x01(\x03\"V\n\x0cWindowScores\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x12\x14\n\x0cunsafe_logit\x18\x03 \x01(\x01\x12\x14\n\x0clabel_logits\x18\x04 \x03(\x01\" \n\x0f\x44\x65scribeRequest\x12\r\n\x05stage\x18\x01 \x01(\t\"\xd7\x02\n\x10\x44\x65scribeResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.cascade.v1.Model\x12\x0f\n\x07scripts\x18\x02 \x03(\t\x12\x0e\n\x06judges\x18\x03 \x01(\x08\x12(\n\ttokenizer\x18\x04 \x01(\x0b\x32\x15.cascade.v1.Tokenizer\x12,\n\x0b\x63\x61libration\x18\x05 \x01(\x0b\x32\x17.cascade.v1.Calibration\x12S\n\x14\x61\x64\x61pter_calibrations\x18\x06 \x03(\x0b\x32\x35.cascade.v1.DescribeResponse.AdapterCalibrationsEntry\x1aS\n\x18\x41\x64\x61pterCalibrationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.cascade.v1.Calibration:\x02\x38\x01\"d\n\tTokenizer\x12\x0e\n\x04json\x18\x01 \x01(\x0cH\x00\x12\x17\n\rsentencepiece\x18\x02 \x01(\x0cH\x00\x12\x15\n\rwindow_tokens\x18\x03 \x01(\x05\x12\x0f\n\x07overlap\x18\x04 \x01(\x05\x42\x06\n\x04\x66ile\"u\n\x0b\x43\x61libration\x12&\n\x06unsafe\x18\x01 \x01(\x0b\x32\x16.cascade.v1.Calibrator\x12&\n\x06labels\x18\x02 \x03(\x0b\x32\x16.cascade.v1.Calibrator\x12\x16\n\x0elength_penalty\x18\x03 \x01(\x01\"J\n\nCalibrator\x12\r\n\x05slope\x18\x01 \x01(\x01\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x01\x12\x1f\n\x05knots\x18\x03 \x03(\x0b\x32\x10.cascade.v1.Knot\"\x1c\n\x04Knot\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\x32\x93\x01\n\x0cStageService\x12<\n\x05Score\x12\x18.cascade.v1.ScoreRequest\x1a\x19.cascade.v1.ScoreResponse\x12\x45\n\x08\x44\x65scribe\x12\x1b.cascade.v1.DescribeRequest\x1a\x1c.cascade.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cascade.v1.stage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DESCRIBERESPONSE_ADAPTERCALIBRATIONSENTRY']._loaded_options = None
+  _globals['_DESCRIBERESPONSE_ADAPTERCALIBRATIONSENTRY']._serialized_options = b'8\001'
   _globals['_SCOREREQUEST']._serialized_start=78
-  _globals['_SCOREREQUEST']._serialized_end=122
-  _globals['_SCORERESPONSE']._serialized_start=125
-  _globals['_SCORERESPONSE']._serialized_end=272
-  _globals['_TEXTSCORES']._serialized_start=274
-  _globals['_TEXTSCORES']._serialized_end=345
-  _globals['_WINDOWSCORES']._serialized_start=347
-  _globals['_WINDOWSCORES']._serialized_end=433
-  _globals['_STAGESERVICE']._serialized_start=435
-  _globals['_STAGESERVICE']._serialized_end=511
+  _globals['_SCOREREQUEST']._serialized_end=181
+  _globals['_TOKENWINDOW']._serialized_start=183
+  _globals['_TOKENWINDOW']._serialized_end=226
+  _globals['_SCORERESPONSE']._serialized_start=229
+  _globals['_SCORERESPONSE']._serialized_end=441
+  _globals['_TEXTSCORES']._serialized_start=443
+  _globals['_TEXTSCORES']._serialized_end=514
+  _globals['_WINDOWSCORES']._serialized_start=516
+  _globals['_WINDOWSCORES']._serialized_end=602
+  _globals['_DESCRIBEREQUEST']._serialized_start=604
+  _globals['_DESCRIBEREQUEST']._serialized_end=636
+  _globals['_DESCRIBERESPONSE']._serialized_start=639
+  _globals['_DESCRIBERESPONSE']._serialized_end=982
+  _globals['_DESCRIBERESPONSE_ADAPTERCALIBRATIONSENTRY']._serialized_start=899
+  _globals['_DESCRIBERESPONSE_ADAPTERCALIBRATIONSENTRY']._serialized_end=982
+  _globals['_TOKENIZER']._serialized_start=984
+  _globals['_TOKENIZER']._serialized_end=1084
+  _globals['_CALIBRATION']._serialized_start=1086
+  _globals['_CALIBRATION']._serialized_end=1203
+  _globals['_CALIBRATOR']._serialized_start=1205
+  _globals['_CALIBRATOR']._serialized_end=1279
+  _globals['_KNOT']._serialized_start=1281
+  _globals['_KNOT']._serialized_end=1309
+  _globals['_STAGESERVICE']._serialized_start=1312
+  _globals['_STAGESERVICE']._serialized_end=1459
 # @@protoc_insertion_point(module_scope)

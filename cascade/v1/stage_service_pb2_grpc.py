@@ -40,6 +40,11 @@ class StageServiceStub:
                 request_serializer=cascade_dot_v1_dot_stage__service__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=cascade_dot_v1_dot_stage__service__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.Describe = channel.unary_unary(
+                '/cascade.v1.StageService/Describe',
+                request_serializer=cascade_dot_v1_dot_stage__service__pb2.DescribeRequest.SerializeToString,
+                response_deserializer=cascade_dot_v1_dot_stage__service__pb2.DescribeResponse.FromString,
+                _registered_method=True)
 
 
 class StageServiceServicer:
@@ -53,6 +58,13 @@ class StageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Describe(self, request, context):
+        """Describes a stage so far that a caller can cut texts into its windows and read its scores.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_StageServiceServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=cascade_dot_v1_dot_stage__service__pb2.ScoreRequest.FromString,
                     response_serializer=cascade_dot_v1_dot_stage__service__pb2.ScoreResponse.SerializeToString,
+            ),
+            'Describe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Describe,
+                    request_deserializer=cascade_dot_v1_dot_stage__service__pb2.DescribeRequest.FromString,
+                    response_serializer=cascade_dot_v1_dot_stage__service__pb2.DescribeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class StageService:
             '/cascade.v1.StageService/Score',
             cascade_dot_v1_dot_stage__service__pb2.ScoreRequest.SerializeToString,
             cascade_dot_v1_dot_stage__service__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Describe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cascade.v1.StageService/Describe',
+            cascade_dot_v1_dot_stage__service__pb2.DescribeRequest.SerializeToString,
+            cascade_dot_v1_dot_stage__service__pb2.DescribeResponse.FromString,
             options,
             channel_credentials,
             insecure,

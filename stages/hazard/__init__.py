@@ -7,15 +7,16 @@ from pathlib import Path
 from stages.encoder import EncoderStage
 from stages.errors import ModelError
 from stages.manifest import Manifest
-from stages.taxonomy import HAZARD_SLUGS
+from stages.taxonomy import HAZARD_SLUGS, LEGACY9
 
 
 def load(folder: Path, manifest: Manifest, threads: int) -> EncoderStage:
-    """The stage of a hazard model folder, merged and quantised.
+    """The stage of a hazard model folder, merged and quantised: the 14 hazards, or the 9 legacy classes.
 
     Raises:
-        ModelError: its labels are not the 14 hazards, or a file is no model.
+        ModelError: its labels are neither, or a file is no model.
     """
-    if tuple(manifest.labels) != HAZARD_SLUGS:
+    legacy = tuple(slug for _, slug in LEGACY9)
+    if tuple(manifest.labels) not in (HAZARD_SLUGS, legacy):
         raise ModelError(f"{folder}: labels are not the 14 hazards in canonical order")
     return EncoderStage(folder, manifest, "hazard_logits", threads=threads)

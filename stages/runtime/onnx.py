@@ -14,7 +14,10 @@ from stages.stage import Window
 
 
 class OnnxNetwork:
-    """An ONNX session with inputs ``input_ids`` and ``attention_mask`` [batch, tokens], both dynamic.
+    """An ONNX session with inputs ``input_ids`` and ``attention_mask`` [batch, tokens]; tokens may be a fixed number.
+
+    It wants each window by itself. Dynamic quantisation takes its range from the whole batch, so that a text's score
+    would depend on whose texts it shares the batch with; and on a CPU a batch is hardly faster than its rows.
 
     ``run`` may be called from several threads: each call runs on the thread that makes it. A spinning pool would keep
     the other cores busy while it waits, so spinning is off.
@@ -23,7 +26,9 @@ class OnnxNetwork:
         ModelError: the file is no such network.
     """
 
-    def __init__(self, path: Path, outputs: Sequence[str], *, threads: int = 1, pad_id: int = 0) -> None:
+    batched = False
+
+    def __init__(self, path: Path, outputs: tuple[str, str], *, threads: int = 1, pad_id: int = 0) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -39,21 +44,43 @@ class OnnxNetwork:
         if missing:
             raise ModelError(f"{path}: no input or output named {', '.join(sorted(missing))}")
         self._outputs, self._pad_id = list(outputs), pad_id
+        width = next(node.shape[1] for node in self._session.get_inputs() if node.name == "input_ids")
+        self._width = width if isinstance(width, int) else None  # some exports know one length only
 
-    def run(self, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
-        """One padded batch of windows -> the outputs, each [batch, ...].
+    def run(self, windows: Sequence[Window]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One padded batch of windows -> the two outputs, each [batch, ...].
 
         Raises:
             StageError: ONNX Runtime failed.
         """
         longest = max(len(window) for window in windows)
+        if self._width is not None:
+            if longest > self._width:
+                raise StageError(f"a window of {longest} tokens for a network of {self._width}")
+            longest = self._width
         ids = np.full((len(windows), longest), self._pad_id, np.int64)
         mask = np.zeros((len(windows), longest), np.int64)
         for row, window in enumerate(windows):
             ids[row, : len(window)] = window.ids
             mask[row, : len(window)] = 1
         try:
-            outputs = self._session.run(self._outputs, {"input_ids": ids, "attention_mask": mask})
+            first, second = self._session.run(self._outputs, {"input_ids": ids, "attention_mask": mask})
         except Exception as error:
             raise StageError(f"ONNX Runtime failed: {type(error).__name__}") from error
-        return list(outputs)
+        return first, second
+
+
+def output_names(path: Path) -> frozenset[str]:
+    """The names of a network's outputs.
+
+    Raises:
+        ModelError: the file is no network.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise ModelError(f"{path}: not a network that ONNX Runtime can load ({error})") from error
+    return frozenset(node.name for node in session.get_outputs())

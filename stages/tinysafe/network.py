@@ -43,6 +43,7 @@ class TinySafeNetwork(nn.Module):
         """Ids and mask [batch, tokens] -> binary logits [batch] and category logits [batch, labels]."""
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
         pooled = states[:, 0] if self.pooling == "first" else mean_pool(states, attention_mask)
+        pooled = pooled.to(self.binary_head.weight.dtype)
         if not self.training:
             return self.binary_head(pooled).squeeze(-1), self.category_head(pooled)
         masked = [dropout(pooled) for dropout in self.dropouts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,22 @@ def test_a_policy_for_other_models_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_a_second_stage_must_speak_hazards() -> None:
-    with pytest.raises(ModelError, match="fake-tinysafe"):
-        build.build_pipeline(stage2_spec="tinysafe")
+@pytest.mark.parametrize(("first", "second"), [("tinysafe", "tinysafe"), ("hazard", "tinysafe"), ("hazard", "hazard")])
+async def test_each_model_may_be_either_stage(first: str, second: str) -> None:
+    pipeline = build.build_pipeline(stage1_spec=first, stage2_spec=second)
+    answer = await pipeline.check(CheckRequest(text="a terrible violence and hate"))
+    assert [stage.model for stage in answer.stages] == [f"fake-{first}", f"fake-{second}"]
+    await pipeline.close()
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_labels_that_an_answer_has_no_place_for_are_refused(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = FakeStage("hazard")
+    odd.info = replace(odd.info, labels=(*odd.info.labels[:-1], "weather"))
+    stages = {"tinysafe": FakeStage("tinysafe"), "hazard": FakeStage("hazard"), "odd": odd}
+    monkeypatch.setattr(build, "load_stage", lambda spec, **_: stages[spec])
+    with pytest.raises(ModelError, match=f"{stage}: fake-hazard has unknown labels: weather"):
+        build.build_pipeline(**{f"{stage}_spec": "odd"})
 
 
 def test_there_is_a_core_to_run_on() -> None:

@@ -33,7 +33,7 @@ from cascade.v1.check_pb2 import (
 )
 from stages.stage import Calibration, Platt, Window, sigmoid
 from stages.taxonomy import HAZARD_CODES, HAZARD_SLUGS, TINYSAFE_CATEGORIES
-from tests.fakes import CALM, LABEL_OFF, LABEL_ON, WORDS, FakeStage, fake_pipeline, fake_policy
+from tests.fakes import CALM, LABEL_OFF, LABEL_ON, WORDS, FakeStage, fake_pipeline, fake_policy, word_id
 
 
 async def check(request: CheckRequest | str, **options: object) -> CheckResponse:
@@ -108,11 +108,11 @@ async def test_stage_2_cannot_clear_what_stage_1_was_sure_of() -> None:
     assert judged(response) == ("CONTROVERSIAL", "REVIEW")
 
 
-async def test_both_fields_of_an_exchange_and_every_turn_are_judged() -> None:
+async def test_both_fields_of_an_exchange_are_judged_and_the_last_turn_of_a_conversation() -> None:
     for request in (
         check_request("a bad question", "a fine answer"),
         check_request("a fine question", "a bad answer"),
-        CheckRequest(conversation=Conversation(turns=[Turn(text="fine"), Turn(text="bad"), Turn(text="fine")])),
+        CheckRequest(conversation=Conversation(turns=[Turn(text="fine"), Turn(text="fine"), Turn(text="bad")])),
     ):
         assert judged(await check(request)) == ("UNSAFE", "BLOCK")
     assert judged(await check(check_request("a fine question", "a fine answer"))) == ("SAFE", "ALLOW")
@@ -133,7 +133,8 @@ async def test_coverage_counts_the_raw_text_of_all_fields_once() -> None:
     )
     stage = FakeStage()
     response = await check(check_request(obfuscated, "a fine answer"), stage1=stage)
-    assert len({window.ids for call in stage.calls for window in call}) == 3, "two views of one field, one of the other"
+    alone = {window.ids for call in stage.calls for window in call if word_id("¶") not in window.ids}
+    assert len(alone) == 3, "two views of one field, one of the other"
     assert (response.coverage.tokens_total, response.coverage.segments) == (5, 2)
 
 

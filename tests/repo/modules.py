@@ -14,7 +14,14 @@ PACKAGES = ("cascade", "stages", "training")
 # Modules that need an extra as soon as they load, and which. The service imports them only inside functions.
 OPTIONAL = {
     "cascade.scan.parquet": "parquet",
+    "stages.constitutional.network": "gpu",
+    "stages.duoguard.network": "gpu",
+    "stages.hazard.legacy9_network": "gpu",
+    "stages.hazard.adapted": "gpu",
     "stages.hazard.network": "gpu",
+    "stages.runtime.classifier": "gpu",
+    "stages.runtime.torch": "gpu",
+    "stages.tinysafe.checkpoint": "gpu",
     "stages.tinysafe.network": "gpu",
 }
 

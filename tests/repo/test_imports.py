@@ -13,11 +13,13 @@ from tests.repo.modules import OPTIONAL, ROOT, Import, imports, sources
 # From the top down. A module imports from its own layer and from those below it.
 LAYERS = (
     ("cascade.cli",),
-    ("cascade.serve", "cascade.gateways", "cascade.observe", "cascade.evaluate", "cascade.scan"),
-    ("cascade.bulk",),
+    ("cascade.bench",),
+    ("cascade.serve", "cascade.gateways", "cascade.observe", "cascade.evaluate", "cascade.scan", "cascade.tune"),
+    ("cascade.bulk", "cascade.streaming"),
     ("cascade.build",),
     ("cascade.pipeline",),
     ("cascade.answer", "cascade.scoring"),
+    ("cascade.memory", "cascade.readings"),
     (
         "cascade.text",
         "cascade.routing",
@@ -32,7 +34,8 @@ LAYERS = (
 )
 TRAINING_USES = ("stages", "cascade.evaluate", "training")
 FITTING = {"training.fit_policy": ("cascade.build", "cascade.policy")}  # fits the policy of the pipeline that serves
-TRAINING_USERS = {"cascade.cli.train", "cascade.cli.export", "cascade.cli.models"}  # models: fetches backbones
+# data: imports and makes sets; models: fetches backbones.
+TRAINING_USERS = {"cascade.cli.train", "cascade.cli.export", "cascade.cli.data", "cascade.cli.models"}
 HEAVY = {"torch", "transformers", "peft", "accelerate", "onnx", "sklearn"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cascade.routing.triggers import fired, unread_script, views_disagree
+from cascade.routing.triggers import fired, mixed_scripts, repetitive, unread_script, views_disagree
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,38 @@ def test_views_disagree(scores: tuple[float, ...], fires: bool) -> None:
 def test_any_part_fires_and_names_come_once_in_order() -> None:
     assert fired(["bread", "bread"], [(0.1,), (0.1, 0.2)]) == ()
     assert fired(["bread", "хлеб", "хлеб"], [(0.1,), (0.1, 0.9), (0.9, 0.1)]) == ("unread_script", "views_disagree")
+
+
+@pytest.mark.parametrize(
+    ("text", "fires"),
+    [
+        ("bake bread", False),
+        ("bаke", False),
+        ("bаke some brеad", True),
+        ("Испеки хлеб, MacBook-ом и iPhone-ом", False),
+        ("パンを焼く oven で", False),
+    ],
+)
+def test_mixed_scripts(text: str, fires: bool) -> None:
+    assert mixed_scripts(text) is fires
+
+
+@pytest.mark.parametrize(
+    ("text", "fires"),
+    [
+        ("bake bread " * 10, False),
+        ("bake bread " * 100, True),
+        ("a" * 2000, True),
+        ("パンを焼く。小麦粉と水と塩を混ぜて、よくこねて、暖かい場所で発酵させます。" * 3, False),
+        (" ".join(f"step {number} bake loaf {number}" for number in range(200)), False),
+        (" ".join(f"{number} words" for number in range(300)) + " bake" * 600, True),
+    ],
+)
+def test_repetitive(text: str, fires: bool) -> None:
+    assert repetitive(text) is fires
+
+
+def test_the_new_signs_have_names() -> None:
+    assert fired(["hOw tO bAkE bReAd"], [(0.1,)]) == ("case_noise",)
+    assert fired(["bread"], [(0.1,)], kinds=["raw", "decoded"]) == ("decoded_payload",)
+    assert fired(["bаke some brеad", "loaf " * 100], [(0.1,)]) == ("mixed_scripts", "repetitive")

@@ -36,11 +36,11 @@ def start(command, folder, stderr, **variables):
 class ServerProcess:
     """A server in a subprocess; its stdout and stderr are kept for a look afterwards."""
 
-    def __init__(self, command, folder, **variables):
+    def __init__(self, command, folder, seconds=90, **variables):
         self.log = folder / "stderr.log"
         with self.log.open("w") as stderr:
             self.process = start(command, folder, stderr, **variables)
-        timer = threading.Timer(90, self.process.kill)
+        timer = threading.Timer(seconds, self.process.kill)
         timer.start()
         self.first_line = self.process.stdout.readline()
         timer.cancel()

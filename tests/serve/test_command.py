@@ -1,6 +1,7 @@
 """How `cascade serve` refuses to start: one clear line on stderr and the right exit code, without a traceback."""
 
 import subprocess
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -13,10 +14,15 @@ from cascade.serve.endpoint import Endpoint
 from tests.serve.conftest import COMMAND, environment
 
 
-def serve(tmp_path, *arguments):
+def serve(tmp_path, *arguments, seconds=60):
     """Runs the real command; it must fail with exit code 1 and one line beside the log. Returns that line."""
     result = subprocess.run(
-        [*COMMAND, "serve", *arguments], capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment()
+        [*COMMAND, "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        cwd=tmp_path,
+        env=environment(),
     )
     assert (result.returncode, result.stdout) == (1, ""), result.stderr
     (line,) = (line for line in result.stderr.splitlines() if not line.startswith("{"))
@@ -69,35 +75,78 @@ def test_endpoints(host, public, address):
     assert (endpoint.is_public, endpoint.address(5)) == (public, address)
 
 
+@pytest.mark.timeout(400)
 def test_gpu_fails_in_words(tmp_path):
-    line = serve(tmp_path, "--gpu")
-    assert "this release" in line
+    if import_module("torch").cuda.is_available():
+        pytest.skip("there is a GPU here")
+    line = serve(tmp_path, "--port", "0", "--gpu", seconds=300)  # its process imports torch to look for one
     assert "PyTorch" in line
-    assert "Leave --gpu out" in line
+    assert "no CUDA device" in line
+    assert "Leave --gpu" in line
 
 
 @pytest.mark.parametrize(
-    ("devices", "said"),
+    ("missing", "said"),
     [
-        (None, "PyTorch is not installed"),
-        (0, "sees no CUDA device"),
-        (1, "sees 1 CUDA device."),
-        (8, "8 CUDA devices."),
+        (["torch"], "PyTorch is not installed"),
+        (["transformers", "peft"], "transformers and PEFT are not installed"),
+        (["torch", "peft", "safetensors"], "PyTorch, PEFT and safetensors are not installed"),
     ],
 )
-def test_gpu_says_what_is_missing(monkeypatch, devices, said):
+def test_gpu_says_which_packages_are_missing(monkeypatch, missing, said):
+    monkeypatch.setattr(device, "find_spec", lambda name: None if name in missing else object())
+    with pytest.raises(DependencyError, match=said) as caught:
+        device.require_packages("--gpu")
+    assert "safety-cascade[gpu]" in str(caught.value)
+    assert "Leave --gpu" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "devices", "said"),
+    [
+        ("cuda", 0, "sees no CUDA device"),
+        ("cuda:1", 1, "sees 1 CUDA device, numbered"),
+        ("cuda:8", 8, "sees 8 CUDA devices, numbered"),
+    ],
+)
+def test_gpu_says_which_device_is_missing(monkeypatch, wanted, devices, said):
     torch = SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: devices))
-    monkeypatch.setattr(device, "find_spec", lambda name: None if devices is None else object())
+    monkeypatch.setattr(device, "find_spec", lambda name: object())
     monkeypatch.setattr(device, "import_module", {"torch": torch}.get)
     with pytest.raises(DependencyError, match=said):
-        device.refuse_gpu()
+        device.require_device(wanted)
+    device.require_device("cpu")
+    if devices:
+        device.require_device("cuda")
+        device.require_device(f"cuda:{devices - 1}")
+
+
+def test_gpu_memory_is_bounded_as_a_share_of_what_there_is(monkeypatch):
+    set_to = []
+    cuda = SimpleNamespace(
+        get_device_properties=lambda index: SimpleNamespace(total_memory=8192 * 2**20),
+        set_per_process_memory_fraction=lambda fraction, index: set_to.append((fraction, index)),
+    )
+    monkeypatch.setattr(device, "import_module", {"torch": SimpleNamespace(cuda=cuda)}.get)
+    device.limit_memory("cuda:1", None)
+    device.limit_memory("cuda:1", 2048)
+    assert set_to == [(0.25, 1)]
+    with pytest.raises(DependencyError, match="cuda:1 has 8192"):
+        device.limit_memory("cuda:1", 9000)
 
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["--device", "cuda"], "cpu"),
-        (["--runtime", "torch"], "onnxruntime"),
+        (["--device", "tpu"], "cuda:N"),
+        (["--runtime", "openvino"], "onnxruntime"),
+        (["--device", "cuda", "--runtime", "onnxruntime"], "--runtime"),
+        (["--gpu-memory-mb", "100"], "--gpu-memory-mb"),
+        (["--adapter", "a=b"], "--runtime torch"),
+        (["--runtime", "torch", "--stage2", "none"], "--stage2"),
+        (["--runtime", "torch", "--adapter", "a"], "NAME=PATH"),
+        (["--runtime", "torch", "--adapter", "a.b=c"], "NAME=PATH"),
+        (["--runtime", "torch", "--adapter", "a=b", "--adapter", "a=c"], "two adapters"),
         (["--port", "65536"], "65535"),
         (["--threads", "0"], "--threads"),
         (["--max-queue", "0"], "--max-queue"),

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest
 
-from cascade.v1.cascade_service_pb2 import BatchCheckRequest, CheckStreamRequest, ModerateStreamRequest
+from cascade.v1.cascade_service_pb2 import BatchCheckRequest, CheckStreamRequest
 from cascade.v1.check_pb2 import (
     ACTION_UNSPECIFIED,
     VERDICT_SAFE,
@@ -155,10 +155,6 @@ def test_what_comes_later_says_so(call):
         refused = fails(CODE.UNIMPLEMENTED, method, request)
         assert refused.info.reason == "UNSUPPORTED"
         assert "--policy" in refused.message
-    stream = fails(CODE.UNIMPLEMENTED, lambda **options: list(call.cascade.ModerateStream(iter([]), **options)))
-    assert "Check" in stream.message
-    opened = iter([ModerateStreamRequest(start={"prompt": "hello"})])
-    fails(CODE.UNIMPLEMENTED, lambda **options: list(call.cascade.ModerateStream(opened, **options)))
 
 
 def test_models_are_listed_in_order(call, served):

@@ -31,7 +31,7 @@ def test_terms_stand_apart_from_the_code():
 
 def test_the_merged_int8_file_agrees_with_base_and_adapter():
     torch = pytest.importorskip("torch")
-    from training.adapter import load_adapted
+    from stages.hazard.adapted import load_adapted
 
     folder = EMBEDDED["hazard"]
     stage, manifest = load_stage("hazard"), Manifest.load(folder)

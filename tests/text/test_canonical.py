@@ -147,3 +147,15 @@ def test_a_megabyte_of_prose_is_quick() -> None:
     start = time.process_time()
     canonicalise(text)
     assert time.process_time() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("h0w 70 b4k3 4 6r41n l04f 47 h0m3", "how to bake a grain loaf at home"),
+        ("In 2024 the mp3, utf16le and x264 of 4 files: 10 kB, 70 lines", None),
+        ("A100, H100 and V100 cards, 4 of each, at 70 degrees", None),
+    ],
+)
+def test_a_text_steeped_in_digits_for_letters_is_folded_throughout(text: str, form: str | None) -> None:
+    assert canonical(text) == (form or text)

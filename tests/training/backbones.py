@@ -7,10 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sentencepiece import SentencePieceTrainer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    PreTrainedModel,
+)
 
 from stages.hazard import q4
+from training.sentences import SENTENCES
 
 TEXTS = [
     f"{verb} {what} {where}"
@@ -86,6 +98,100 @@ def unigram_backbone(folder: Path) -> Path:
         single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
     )
     return _save(folder, tokenizer, four_bit=True)
+
+
+def modernbert_backbone(folder: Path) -> Path:
+    """A two-layer ModernBERT like mmBERT, pooling by the mean."""
+    tokenizer = Tokenizer.from_file(
+        str(word_piece_backbone(folder.with_name(f"{folder.name}-words")) / "tokenizer.json")
+    )
+    config = ModernBertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        classifier_pooling="mean",
+        local_attention=16,
+        pad_token_id=0,
+        cls_token_id=2,
+        sep_token_id=3,
+        bos_token_id=2,
+        eos_token_id=3,
+        **_SIZES,
+    )
+    return _write(folder, tokenizer, ModernBertForMaskedLM, config)
+
+
+def decoder_backbone(folder: Path) -> Path:
+    """A two-layer Llama with a byte-level vocabulary whose texts have no special tokens, as SmolLM2's."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer.train_from_iterator(
+        TEXTS, trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet)
+    )
+    _pad_vocabulary(tokenizer, 1100)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(), num_key_value_heads=1, pad_token_id=2, eos_token_id=2, **_SIZES
+    )
+    return _write(folder, tokenizer, LlamaForCausalLM, config)
+
+
+def deberta_backbone(folder: Path) -> Path:
+    """A two-layer DeBERTa-v3 with ``spm.model`` and no fast tokenizer, as Microsoft publishes it."""
+    folder.mkdir(parents=True)
+    texts = folder / "texts.txt"
+    texts.write_text("\n".join([*TEXTS, *(text for texts in SENTENCES.values() for text in texts)]), encoding="utf-8")
+    SentencePieceTrainer.train(
+        input=str(texts),
+        model_prefix=str(folder / "spm"),
+        vocab_size=1100,
+        hard_vocab_limit=False,
+        character_coverage=0.999,
+        normalization_rule_name="nmt_nfkc",
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        pad_piece="[PAD]",
+        bos_piece="[CLS]",
+        eos_piece="[SEP]",
+        unk_piece="[UNK]",
+        minloglevel=2,
+    )
+    (folder / "spm.vocab").unlink()
+    texts.unlink()
+    config = DebertaV2Config(
+        vocab_size=1200,
+        relative_attention=True,
+        position_buckets=16,
+        max_relative_positions=-1,
+        norm_rel_ebd="layer_norm",
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+        share_att_key=True,
+        type_vocab_size=0,
+        pad_token_id=0,
+        **_SIZES,
+    )
+    torch.manual_seed(5)
+    DebertaV2Model(config).save_pretrained(folder)
+    return folder
+
+
+_SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 256,
+}
+
+
+def _write(folder: Path, tokenizer: Tokenizer, kind: type[PreTrainedModel], config: object) -> Path:
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(5)
+    kind(config).save_pretrained(folder)
+    return folder
 
 
 def _pad_vocabulary(tokenizer: Tokenizer, size: int) -> None:

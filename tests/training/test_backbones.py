@@ -47,7 +47,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backbone_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="minilm-l6, me5-small"):
+    with pytest.raises(ModelError, match="minilm-l6, me5-small, smollm2-135m"):
         fetch(["bert-base"], tmp_path)
 
 

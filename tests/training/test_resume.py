@@ -53,25 +53,26 @@ def trainer(tmp_path: Path):
 def stop_after(trainer: Trainer, steps: int) -> None:
     usual = trainer._step
 
-    def step(batch):
+    def step(batches):
         if trainer.step == steps:
             raise Stopped
-        return usual(batch)
+        return usual(batches)
 
     trainer._step = step
 
 
-def test_resuming_is_exact(trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, 16), (2, 8)])
+def test_resuming_is_exact(trainer, monkeypatch: pytest.MonkeyPatch, accumulate: int, steps: int) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    whole = trainer("whole")
+    whole = trainer("whole", recipe(accumulate=accumulate))
     whole.run()
-    stopped = trainer("stopped")
-    stop_after(stopped, 7)
+    stopped = trainer("stopped", recipe(accumulate=accumulate))
+    stop_after(stopped, 5)
     with pytest.raises(Stopped):
         stopped.run()
-    resumed = trainer("stopped")
+    resumed = trainer("stopped", recipe(accumulate=accumulate))
     resumed.run(resume=True)
-    assert resumed.step == whole.step == 16
+    assert resumed.step == whole.step == steps
     assert resumed.best == whole.best
     for name, value in whole.best_state.items():
         assert torch.equal(value, resumed.best_state[name]), name

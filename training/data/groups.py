@@ -1,7 +1,8 @@
 """Groups near-copies and splits by group, so that no copy of a training text is ever validated or calibrated on.
 
 Near-copies are rows of equal fingerprint (NFKC, case, white space, punctuation), rows whose word 3-grams have a
-MinHash similarity of at least 0.7 (Broder 1997; `datasketch`), and translations of one another, told by their ids.
+MinHash similarity of at least 0.7 (Broder 1997; `datasketch`), translations of one another, told by their ids, and the
+halves of a minimal pair.
 """
 
 from __future__ import annotations
@@ -16,21 +17,29 @@ from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 from training.data.rows import Row
 
 SIMILARITY, PERMUTATIONS, GRAM = 0.7, 64, 3
+PAIR = "pair="  # before the name of a minimal pair, in the labels of both halves
 _WORD = re.compile(r"\w+")
 _PARALLEL = {"catqa.en": "catqa", "catqa.zh": "catqa", "catqa.vi": "catqa", "dna_arabic.ar": "dna_arabic"}
 
 
 def fingerprint(text: str) -> str:
     """SHA-256 of the words of a text, whatever their case, form or spacing."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()
+    return hashlib.sha256(" ".join(_words(text)).encode()).hexdigest()
 
 
-def _grams(text: str) -> set[bytes]:
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    # Scripts without spaces come out as one long "word": cut those into characters.
-    units = [piece for word in words for piece in (word if not word.isascii() and len(word) > 8 else [word])]
-    return {" ".join(units[i : i + GRAM]).encode() for i in range(max(1, len(units) - GRAM + 1))}
+def _words(text: str) -> list[str]:
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def units(text: str) -> list[str]:
+    """The words of a text; scripts without spaces come out as one long "word" each: those are cut into characters."""
+    return [unit for word in _words(text) for unit in (word if not word.isascii() and len(word) > 8 else [word])]
+
+
+def grams(text: str, size: int = GRAM) -> set[bytes]:
+    """The word n-grams of a text; of a text shorter than that, the whole of it."""
+    found = units(text)
+    return {" ".join(found[i : i + size]).encode() for i in range(max(1, len(found) - size + 1))}
 
 
 class _Unions:
@@ -62,12 +71,13 @@ def near_duplicate_groups(rows: Sequence[Row]) -> list[str]:
         keys = [print_]
         if row.dataset in _PARALLEL:
             keys.append(f"{_PARALLEL[row.dataset]}#{re.split(r'[-_]', row.id)[-1]}")
+        keys += [f"{row.dataset}#{label}" for label in row.labels if label.startswith(PAIR)]
         first = print_ not in seen
         for key in keys:
             unions.join(number, seen.setdefault(key, number))
         if first:
             sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-            sketch.update_batch(_grams(row.text[:4000]))
+            sketch.update_batch(grams(row.text[:4000]))
             for other in lsh.query(sketch):
                 unions.join(number, other)
             lsh.insert(number, sketch)

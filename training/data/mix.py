@@ -8,14 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.taxonomy import HAZARD_SLUGS, TINYSAFE_CATEGORIES
-from training.data.groups import near_duplicate_groups, split_of
+from training.data.groups import PAIR, near_duplicate_groups, split_of
 from training.data.labels import UNKNOWN, label_map
 from training.data.rows import DataError, Row, find_set, licence_classes, read_set
 from training.data.written import LICENCE, WRITTEN, read_written
 from training.recipe import Data, Source
-
-LABELS = {"tinysafe": TINYSAFE_CATEGORIES, "hazard": HAZARD_SLUGS}
+from training.targets import cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +93,12 @@ def _wanted(row: Row, source: Source) -> bool:
 
 
 def _conflicting(rows: Sequence[Row], sources: Sequence[Source], groups: Sequence[str]) -> set[str]:
-    """Small groups (copies, not families) whose members disagree on the binary label."""
+    """Small groups (copies, not families) that disagree on the binary label, other than on purpose: minimal pairs."""
     verdicts: dict[str, set[int]] = {}
     sizes = Counter(groups)
     for row, source, group in zip(rows, sources, groups, strict=True):
-        if source.binary and row.unsafe is not None and sizes[group] <= 4:
+        paired = any(label.startswith(PAIR) for label in row.labels)
+        if source.binary and row.unsafe is not None and sizes[group] <= 4 and not paired:
             verdicts.setdefault(group, set()).add(row.unsafe)
     return {group for group, seen in verdicts.items() if len(seen) > 1}
 
@@ -107,8 +106,7 @@ def _conflicting(rows: Sequence[Row], sources: Sequence[Source], groups: Sequenc
 def _example(row: Row, source: Source, system: str) -> Example:
     unsafe = float(row.unsafe) if source.binary and row.unsafe is not None else UNKNOWN
     meaning = label_map(row.dataset)
-    cells = meaning.category_cells(row) if system == "tinysafe" else meaning.hazard_cells(row)
-    return Example(row.text, source.name, row.dataset, row.lang, unsafe, tuple(cells))
+    return Example(row.text, source.name, row.dataset, row.lang, unsafe, tuple(cells(system, row, meaning)))
 
 
 def draw(train: dict[str, list[Example]], sources: Sequence[Source], count: int, seed: int) -> Iterator[Example]:

@@ -1,0 +1,146 @@
+"""How much a small first stage costs in safety when texts are disguised: *labelled rows, pipeline* -> report.
+
+The figure is the *cascade-induced loss*: of the unsafe texts that stage 2 alone would have caught, the share that was
+lost because stage 1 did not send them on. It is reported for each transformation and for a black-box search, beside
+the share of harmless texts that is escalated, which is the price of keeping it low.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from cascade.bench.search import QUERIES, wins
+from cascade.bench.transformations import TRANSFORMATIONS
+from cascade.errors import UnsupportedError
+from cascade.evaluate.metrics import Bools, bootstrap, ratio
+from cascade.evaluate.rows import DataError, Row, open_text, parse_row
+from cascade.evaluate.run import cpu_model, versions
+from cascade.evaluate.scoring import Judged, Scores, evaluation_pipeline, score_rows
+from cascade.pipeline import Pipeline
+from stages.manifest import file_hash
+
+OnRow = Callable[[], None]
+
+
+def read_sample(path: Path, limit: int) -> tuple[list[Row], list[Row]]:
+    """The first ``limit`` unsafe rows of a file and as many harmless ones; rows without a label are left out.
+
+    Raises:
+        DataError: the file cannot be read, a line is no row, or a kind is missing.
+    """
+    sample: dict[bool, list[Row]] = {True: [], False: []}
+    try:
+        with open_text(path) as lines:
+            for number, line in enumerate(lines, 1):
+                row = parse_row(line, f"{path.name}:{number}") if line.strip() else None
+                if row and row.unsafe is not None and row.text.strip() and len(sample[row.unsafe]) < limit:
+                    sample[row.unsafe].append(row)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name}: cannot be read as (gzipped) UTF-8 text") from error
+    for unsafe, rows in sample.items():
+        if not rows:
+            raise DataError(f"{path.name}: has no {'unsafe' if unsafe else 'harmless'} row, and both kinds are needed")
+    return sample[True], sample[False]
+
+
+def steps(unsafe: Sequence[Row], harmless: Sequence[Row], searched: int) -> int:
+    """How often ``on_row`` is called by :func:`measure`."""
+    return (len(unsafe) + len(harmless)) * (1 + len(TRANSFORMATIONS)) + min(searched, len(unsafe))
+
+
+async def measure(
+    path: Path,
+    unsafe: Sequence[Row],
+    harmless: Sequence[Row],
+    pipeline: Pipeline,
+    *,
+    queries: int = QUERIES,
+    searched: int = 50,
+    seed: int = 0,
+    in_flight: int = 16,
+    on_row: OnRow = lambda: None,
+) -> dict[str, Any]:
+    """Measures the loss.
+
+    Args:
+        path: the file that the rows came from, for the report.
+        unsafe: the texts to disguise.
+        harmless: the texts whose escalation is the price.
+        pipeline: what to measure, under its default policy.
+        queries: that the search may make for a text.
+        searched: texts that the search tries, of those that stage 2 catches as they stand.
+        seed: of the transformations, the search and the bootstrap.
+        in_flight: rows that are scored at once.
+        on_row: called after each row, and after each search.
+
+    Raises:
+        EvaluationError: a row could not be judged.
+        UnsupportedError: the pipeline has no stage 2.
+    """
+    if "stage2" not in pipeline.stages:
+        raise UnsupportedError("what a cascade loses is measured against its stage 2: there must be one")
+    policy = pipeline.policies.get()
+    threshold = policy.stage2.unsafe_threshold
+    checker = evaluation_pipeline(pipeline)
+
+    async def score(rows: Sequence[Row]) -> Scores:
+        return await score_rows(rows, checker, in_flight=in_flight, on_row=lambda row: on_row())
+
+    plain, plain_harmless = await score(unsafe), await score(harmless)
+    reports = [_report("none", plain, plain_harmless, threshold, seed)]
+    for name, transform in TRANSFORMATIONS.items():
+        rng = Random(f"{seed} {name}")
+        variants = [[replace(row, text=transform(row.text, rng)) for row in rows] for rows in (unsafe, harmless)]
+        reports.append(_report(name, await score(variants[0]), await score(variants[1]), threshold, seed))
+
+    async def search(row: Row, number: int) -> bool:
+        async def ask(text: str) -> Judged:
+            scores = await score_rows([replace(row, text=text)], checker, in_flight=1)
+            return Judged(*(getattr(scores, name)[0] for name in Judged.__dataclass_fields__))
+
+        won = await wins(row.text, ask, threshold, Random(f"{seed} search {number}"), queries)
+        on_row()
+        return won
+
+    targets = [row for row, caught in zip(unsafe, plain.stage2 >= threshold, strict=True) if caught][:searched]
+    won = [await search(row, number) for number, row in enumerate(targets)]
+    infos = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
+    triggered = plain_harmless.escalated & (plain_harmless.reason == "TRIGGERED")
+    return {
+        "file": path.name,
+        "sha256": file_hash(path),
+        "cpu": cpu_model(),
+        "versions": versions(),
+        "models": {name: f"{info.name}@{info.revision}" for name, info in infos.items()},
+        "policy": {"name": policy.name, "revision": policy.revision, "stage2_threshold": threshold},
+        "seed": seed,
+        "rows": {"unsafe": len(unsafe), "harmless": len(harmless)},
+        "harmless_escalated": float(plain_harmless.escalated.mean()),
+        "harmless_escalated_by_triggers_alone": float(triggered.mean()),
+        "transformations": reports,
+        "search": {"queries": queries, **_share(np.array(won, bool), np.ones(len(won), bool), seed)},
+    }
+
+
+def _report(name: str, unsafe: Scores, harmless: Scores, threshold: float, seed: int) -> dict[str, Any]:
+    caught = unsafe.stage2 >= threshold
+    lost = caught & ~unsafe.escalated & ~unsafe.unsafe
+    return {
+        "name": name,
+        **_share(lost, caught, seed),
+        "recall": float(unsafe.unsafe.mean()),
+        "harmless_escalated": float(harmless.escalated.mean()),
+    }
+
+
+def _share(lost: Bools, caught: Bools, seed: int) -> dict[str, Any]:
+    """How many were caught and lost, and the loss with its interval; None where nothing was caught."""
+    weights = lost.astype(float), caught.astype(float)
+    loss = bootstrap({"loss": lambda w: ratio(w @ weights[0], w @ weights[1])}, len(lost), seed=seed)["loss"]
+    return {"caught_by_stage2": int(caught.sum()), "lost": int(lost.sum()), "loss": loss.to_dict()}

@@ -1,0 +1,153 @@
+"""Scored rows -> arrays: what the search and the test count over. Random halves, labels as truth, checks of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.evaluate.rows import DataError
+from cascade.merging.stages import merge
+from cascade.policy.model import Policy
+from cascade.routing.band import near
+from cascade.tune.binomial import least_rows
+from cascade.tune.scores import ScoredRow
+from cascade.tune.wishes import Wish
+from stages.taxonomy import ATTACKS, ATTRIBUTES, HAZARD_INDEX, HAZARDS, SLUG_OF_AILUMINATE, SLUG_OF_CODE
+from stages.taxonomy import TINYSAFE_CATEGORIES as CATEGORIES
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+SLUG_OF = {slug: slug for slug in HAZARD_INDEX} | SLUG_OF_AILUMINATE | SLUG_OF_CODE
+# Labels that say something true but name none of the hazards.
+OTHER = {*CATEGORIES, *ATTRIBUTES, *ATTACKS, "benign", "safe", "unsafe", "none"}
+_EDGE = 1e-15  # a probability this near to 0 or 1 has no logit that could be told from infinity
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows as arrays of one entry a row; ``carries``, ``near``, ``hazards`` and ``of_stage1`` have shape (rows, 14).
+
+    Attributes:
+        unsafe: the row is labelled unsafe; ``harmless``: labelled safe. Neither: there is no honest label.
+        carries: the row is labelled with that hazard.
+        stage1: calibrated probability of stage 1; ``stage2`` of stage 2; ``merged`` of both under the policy's rule.
+        near: the largest probability of stage 1's labels near to that hazard; -1 where there is none.
+        hazards: probability of that hazard when both stages answer, ``of_stage1`` when stage 1 alone does; -1: unknown.
+        triggered: a trigger fired.
+        audit: drawn evenly from [0, 1); the row is audited where it is below the policy's rate.
+        tokens: length in tokens of stage 1; ``lang``: the language as the row says it.
+    """
+
+    unsafe: Bools
+    harmless: Bools
+    carries: Bools
+    stage1: Floats
+    stage2: Floats
+    merged: Floats
+    near: Floats
+    hazards: Floats
+    of_stage1: Floats
+    triggered: Bools
+    audit: Floats
+    tokens: Floats
+    lang: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.stage1)
+
+    def at(self, indices: NDArray[np.int_]) -> Sample:
+        """Some of the rows."""
+        return Sample(*(getattr(self, field.name)[indices] for field in fields(self)))
+
+    def of(self, wish: Wish) -> Bools:
+        """The rows that a wish speaks of."""
+        if wish.kind == "escalation":
+            return np.ones(len(self), dtype=bool)
+        if wish.kind == "false_positive":
+            return self.harmless
+        return self.carries[:, HAZARD_INDEX[wish.hazard]] if wish.hazard else self.unsafe
+
+
+def sample(rows: Sequence[ScoredRow], policy: Policy, seed: int) -> Sample:
+    """Arrays of rows under a policy's merge rule; the audit's draw for each row hangs on its id and the seed."""
+    z1, z2 = (logit(np.array([getattr(row, name) for row in rows])) for name in ("stage1", "stage2"))
+    return Sample(
+        unsafe=np.array([row.unsafe is True for row in rows]),
+        harmless=np.array([row.unsafe is False for row in rows]),
+        carries=np.array([_carries(row) for row in rows]),
+        stage1=np.array([row.stage1 for row in rows]),
+        stage2=np.array([row.stage2 for row in rows]),
+        merged=np.array([merge(a, b, policy.merge) for a, b in zip(z1.tolist(), z2.tolist(), strict=True)]),
+        near=np.array([[max(row.stage1_labels.get(name, -1.0) for name in near(h)) for h in HAZARDS] for row in rows]),
+        hazards=np.array([[row.hazards.get(h.slug, -1.0) for h in HAZARDS] for row in rows]),
+        of_stage1=np.array([[row.stage1_hazards.get(h.slug, -1.0) for h in HAZARDS] for row in rows]),
+        triggered=np.array([bool(row.triggers) for row in rows]),
+        audit=np.array([_draw(f"{seed}\0{number}\0{row.id}") for number, row in enumerate(rows)]),
+        tokens=np.array([row.tokens for row in rows], dtype=np.float64),
+        lang=np.array([row.lang for row in rows], dtype=np.str_),
+    )
+
+
+def logit(p: Floats) -> Floats:
+    """Log-odds, kept finite."""
+    clipped = np.clip(p, _EDGE, 1 - _EDGE)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def halves(rows: Sample, seed: int) -> tuple[Sample, Sample]:
+    """Two halves at random: one to search on, one to test on."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return rows.at(np.sort(order[: len(rows) // 2])), rows.at(np.sort(order[len(rows) // 2 :]))
+
+
+def check_labels(rows: Sequence[ScoredRow], wishes: Sequence[Wish]) -> None:
+    """Checks that the labels can carry the wishes.
+
+    Raises:
+        DataError: one class only, or a wish for a hazard beside labels that no taxonomy here knows.
+    """
+    classes = {row.unsafe for row in rows} - {None}
+    if len(classes) < 2:
+        found = "none is labelled" if not classes else f"all are {'unsafe' if True in classes else 'safe'}"
+        raise DataError(f"tuning needs unsafe and safe rows, but of these {found}")
+    if not any(wish.hazard for wish in wishes):
+        return
+    # A label that is a misspelt hazard would silently shrink the group that the promise speaks of.
+    labels = {label for row in rows for label in row.labels if "=" not in label}
+    unknown = sorted(labels - SLUG_OF.keys() - OTHER)
+    if unknown:
+        raise DataError(
+            f"a wish for a hazard needs labels that name hazards (slugs, S1 to S14 or AILuminate's); "
+            f"unknown: {', '.join(map(repr, unknown[:5]))}{' and others' if len(unknown) > 5 else ''}"
+        )
+
+
+def check_sizes(certified_on: Sample, rows: Sample, wishes: Sequence[Wish], delta: float) -> None:
+    """Checks that a test without a single failure would prove each wish.
+
+    Raises:
+        DataError: there are too few rows; the message says how many would do.
+    """
+    lines = []
+    for wish in wishes:
+        there, least = int(certified_on.of(wish).sum()), least_rows(wish.limit, delta)
+        if there < least:
+            lines.append(
+                f"{wish.name} {wish.limit:g} at delta {delta:g} needs at least {least} {wish.of} in the half that "
+                f"certifies, about {2 * least} in all; there are {there}, {int(rows.of(wish).sum())} in all"
+            )
+    if lines:
+        raise DataError("too few rows: " + "; ".join(lines))
+
+
+def _carries(row: ScoredRow) -> list[bool]:
+    named = {SLUG_OF[label] for label in row.labels if label in SLUG_OF} if row.unsafe is not False else set()
+    return [hazard.slug in named for hazard in HAZARDS]
+
+
+def _draw(what: str) -> float:
+    return int.from_bytes(blake2b(what.encode("utf-8", "surrogatepass"), digest_size=8).digest()) / 2**64

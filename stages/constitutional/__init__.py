@@ -1,0 +1,1 @@
+"""The constitutional classifier: Gemma with LoRA, safe or toxic."""

@@ -1,0 +1,1 @@
+"""DuoGuard: a decoder with 12 labels, of which the largest decides."""

@@ -1,0 +1,1 @@
+"""A stage in another process or on another machine, over ``cascade.v1.StageService``."""

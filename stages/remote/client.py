@@ -1,0 +1,162 @@
+"""The Stage protocol over gRPC: *text* -> windows, here -> ids over the wire -> *logits*."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import grpc
+import numpy as np
+
+from cascade.v1.stage_service_pb2 import DescribeRequest, DescribeResponse, ScoreRequest, TokenWindow
+from cascade.v1.stage_service_pb2_grpc import StageServiceStub
+from stages.errors import ModelError, StageError, StageUnavailableError
+from stages.remote import wire
+from stages.stage import Calibration, Encoding, ModelInfo, Window, WindowScores
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", -1),  # a tokenizer of a large vocabulary has tens of megabytes
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+)
+CONNECT_S = 10.0
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """A channel, what may be called on it, and the halvings that were counted on it so far."""
+
+    channel: grpc.Channel
+    stub: Any
+    halvings: list[int]
+
+
+class RemoteStage:
+    """A stage that another process serves; texts are cut here, by the tokenizer that it describes itself with.
+
+    Attributes:
+        batch_tokens: the tokens, padding included, that one call had best have.
+        hangs: a call has had no answer in time, and no other has had one since.
+        oom_halvings: batches that it has halved for lack of memory, over all its lives.
+
+    Args:
+        target: where it is, as gRPC names it: "unix:PATH" or "HOST:PORT".
+        name: which of the stages there: "stage1" or "stage2".
+        timeout_s: what one call may take.
+        batch_tokens: see above.
+
+    Raises:
+        StageUnavailableError: there is nobody there.
+        ModelError: its tokenizer has no form that can be used here.
+    """
+
+    def __init__(self, target: str, name: str, *, timeout_s: float = 120.0, batch_tokens: int = 1024) -> None:
+        self.batch_tokens = batch_tokens
+        self.hangs = False
+        self.oom_halvings = 0
+        self._name, self._timeout_s = name, timeout_s
+        self._counting = Lock()
+        self._connection, described = self._connect(target)
+        self._info, self._calibration = wire.to_info(described), wire.to_calibration(described)
+        if not described.HasField("tokenizer"):
+            self.close()
+            raise ModelError(f"{self._info.name}: its tokenizer is not one that another process can have")
+        self._tokenizer = wire.to_tokenizer(described.tokenizer)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        return self._info
+
+    @property
+    def calibration(self) -> Calibration:
+        """How its logits become probabilities."""
+        return self._calibration
+
+    @property
+    def tokenizer(self) -> wire.Tokenizer:
+        """What makes the windows."""
+        return self._tokenizer
+
+    def encode(self, text: str) -> Encoding:
+        """See :meth:`stages.stage.Stage.encode`."""
+        return self._tokenizer.encode(text)
+
+    def score(self, windows: Sequence[Window]) -> list[WindowScores]:
+        """See :meth:`stages.stage.Stage.score`.
+
+        Raises:
+            ModelError: a window asks for an adapter that the model does not have.
+            StageUnavailableError: the process cannot be reached.
+            StageError: it failed, or took too long.
+        """
+        connection = self._connection
+        request = ScoreRequest(
+            stage=self._name, windows=[TokenWindow(ids=window.ids, adapter=window.adapter) for window in windows]
+        )
+        try:
+            response = connection.stub.Score(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+        except ValueError:  # grpc's word for a channel that reconnect() has just closed
+            raise StageUnavailableError(f"{self._info.name}: its process was replaced during the call") from None
+        if len(response.windows) != len(windows):
+            raise StageError(f"{self._info.name}: {len(response.windows)} scores for {len(windows)} windows")
+        self.hangs = False
+        self._count(connection, response.oom_halvings)
+        return [WindowScores(found.unsafe_logit, np.array(found.label_logits)) for found in response.windows]
+
+    def reconnect(self, target: str) -> None:
+        """Goes on with another process that serves the same model.
+
+        Raises:
+            StageUnavailableError: there is nobody there.
+            ModelError: it serves another model; the stage stays as it was.
+        """
+        connection, described = self._connect(target)
+        found = wire.to_info(described)
+        if found != self._info:
+            connection.channel.close()
+            raise ModelError(f"{found.name}@{found.revision} is there now, not {self._info.name}@{self._info.revision}")
+        before, self._connection, self.hangs = self._connection, connection, False
+        before.channel.close()
+
+    def close(self) -> None:
+        """Ends the connection; calls under way fail."""
+        self._connection.channel.close()
+
+    def _connect(self, target: str) -> tuple[_Connection, DescribeResponse]:
+        channel = grpc.insecure_channel(target, OPTIONS)
+        stub: Any = StageServiceStub(channel)
+        try:
+            described = stub.Describe(DescribeRequest(stage=self._name), wait_for_ready=True, timeout=CONNECT_S)
+        except grpc.RpcError as error:
+            channel.close()
+            raise StageUnavailableError(f"{target}: {_code(error).name} from {self._name}") from None
+        return _Connection(channel, stub, [0]), described
+
+    def _failure(self, error: grpc.RpcError) -> StageError | ModelError:
+        code = _code(error)
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            return StageUnavailableError(f"{self._info.name}: its process cannot be reached")
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            self.hangs = True
+            return StageError(f"{self._info.name}: no answer within {self._timeout_s:g} s")
+        if code is grpc.StatusCode.NOT_FOUND:
+            return ModelError(f"{self._info.name} has no such adapter")
+        return StageError(f"{self._info.name}: {code.name} from its process")
+
+    def _count(self, connection: _Connection, halvings: int) -> None:
+        """Adds what is new; each process counts from 0. Answers may come out of order, hence the comparison."""
+        with self._counting:
+            known = connection.halvings[0]
+            if halvings > known:
+                connection.halvings[0] = halvings
+                self.oom_halvings += halvings - known
+
+
+def _code(error: grpc.RpcError) -> grpc.StatusCode:
+    code: grpc.StatusCode = error.code()
+    return code
