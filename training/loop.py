@@ -142,11 +142,10 @@ class Trainer:
         if missing:
             raise DataError(f"{self.recipe.name}: select = {missing[0]!r}, validation gives {', '.join(figures)}")
         found = tuple(figures[name] for name in select)
-        if found > self.best:
-            self.best, self.stale = found, 0
+        self.stale = 0 if found > self.best else self.stale + 1
+        if found >= self.best:  # of equals the later one, which has seen more
+            self.best = found
             self.best_state = {name: value.cpu().clone() for name, value in self.average.average.items()}
-            return True
-        self.stale += 1
         return self.stale < self.recipe.train.patience
 
     def _predict(self) -> Predictions:

@@ -7,6 +7,7 @@ an adapter with its head.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
@@ -76,8 +77,8 @@ def _classifier(saved: nn.Module, base: Base, out: Path) -> None:
     with torch.no_grad():
         for parameter in whole.parameters():
             parameter.copy_(parameter.bfloat16().float())
-    whole.bfloat16().save_pretrained(str(out))
-    whole.float()
+    # A copy is saved: cast in place, the live network would keep rounded rotary frequencies.
+    copy.deepcopy(whole).bfloat16().save_pretrained(str(out))
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
