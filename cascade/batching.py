@@ -102,8 +102,7 @@ class Batcher:
     @property
     def oom_halvings(self) -> int:
         """Batches that the stage has halved because its device had no memory for them; 0 where it never does."""
-        network = getattr(self.stage, "network", self.stage)
-        return int(getattr(network, "oom_halvings", 0))
+        return int(getattr(self.stage, "oom_halvings", 0))
 
     async def score(self, windows: Sequence[Window], *, deadline: float | None = None) -> Batched:
         """Scores windows, in order. ``deadline`` is a time of the event loop's clock.

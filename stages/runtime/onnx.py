@@ -27,6 +27,7 @@ class OnnxNetwork:
     """
 
     batched = False
+    oom_halvings = 0  # it is never given more than one window
 
     def __init__(self, path: Path, outputs: tuple[str, str], *, threads: int = 1, pad_id: int = 0) -> None:
         options = ort.SessionOptions()

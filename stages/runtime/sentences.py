@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sentencepiece import SentencePieceProcessor
-
 from stages.errors import ModelError
 from stages.runtime.windows import Cutter
 from stages.stage import Encoding
@@ -25,6 +23,8 @@ class SentencePieceTokenizer:
     """
 
     def __init__(self, path: Path, *, window_tokens: int, overlap: int) -> None:
+        from sentencepiece import SentencePieceProcessor  # most models need none: it is not loaded for them
+
         self.path, self.window_tokens, self.overlap = path, window_tokens, overlap
         try:
             self._pieces = SentencePieceProcessor.from_proto(path.read_bytes())

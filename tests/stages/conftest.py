@@ -1,5 +1,6 @@
-"""One thread for torch: networks as small as these only wait for a second one."""
+"""What tests of stages share: copies to spoil, and one thread for torch, whose networks here are too small for two."""
 
+import shutil
 import sys
 
 import pytest
@@ -15,3 +16,10 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def copy(published, tmp_path):
+    """A copy of all that a module's ``published`` fixture made, for changes."""
+    shutil.copytree(published, tmp_path / "copy")
+    return tmp_path / "copy"

@@ -164,6 +164,12 @@ def shake(model: nn.Module, seed: int = 7) -> None:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
 
 
+def trained_part(network: nn.Module) -> nn.Module:
+    """The layers of a network whose own parameters train, as one module."""
+    layers = [m for m in network.modules() if not list(m.children()) and any(p.requires_grad for p in m.parameters())]
+    return nn.ModuleList(layers)
+
+
 def into_hub_cache(cache: Path, repo: str, folder: Path) -> None:
     """Copies a folder to where huggingface_hub keeps a downloaded repository."""
     place, commit = cache / f"models--{repo.replace('/', '--')}", "0" * 40

@@ -20,6 +20,7 @@ from tests.stages.publishing import (
     modernbert,
     rewrite,
     shake,
+    trained_part,
 )
 
 # PEFT asks transformers for what it renamed.
@@ -41,21 +42,10 @@ def published(tmp_path_factory):
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
     )
     adapted = get_peft_model(base, lora)
-    shake(torch.nn.ModuleDict({str(n): m for n, m in enumerate(adapted.modules()) if _trained(m)}))
+    shake(trained_part(adapted))
     adapted.save_pretrained(root / "adapter")
     rewrite(root / "adapter" / "adapter_config.json", base_model_name_or_path="../base")
     return root
-
-
-def _trained(module):
-    return any(p.requires_grad for p in module.parameters(recurse=False)) and not list(module.children())
-
-
-@pytest.fixture
-def copy(published, tmp_path):
-    """A copy of all folders, for changes."""
-    shutil.copytree(published, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def snippet(root, text_or_texts):

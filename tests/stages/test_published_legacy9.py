@@ -20,6 +20,7 @@ from tests.stages.publishing import (
     modernbert,
     rewrite,
     shake,
+    trained_part,
 )
 
 # PEFT asks transformers for what it renamed.
@@ -79,7 +80,7 @@ def published(tmp_path_factory):
         modules_to_save=["classifier"],
     )
     adapted = get_peft_model(network, lora)
-    shake(torch.nn.ModuleDict({str(n): m for n, m in enumerate(adapted.modules()) if _trained(m)}))
+    shake(trained_part(adapted))
     adapted.save_pretrained(root / "adapter")
     rewrite(root / "adapter" / "adapter_config.json", base_model_name_or_path="../base")
     merged = PeftModel.from_pretrained(
@@ -90,17 +91,6 @@ def published(tmp_path_factory):
     for folder in ("adapter", "merged"):
         (root / folder / "label_mapping.json").write_text(json.dumps(mapping()))
     return root
-
-
-def _trained(module):
-    return any(p.requires_grad for p in module.parameters(recurse=False)) and not list(module.children())
-
-
-@pytest.fixture
-def copy(published, tmp_path):
-    """A copy of all folders, for changes."""
-    shutil.copytree(published, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def snippet(root, text, folder="adapter"):
