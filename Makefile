@@ -6,6 +6,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 DEV := .venv-dev
+AUDIT := .venv-audit
 DEV_PYTHON ?= $(DEV)/bin/python
 PROTO_OUT ?= .
 DOCS_OUT ?= docs/cli.md
@@ -38,7 +39,7 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(DEV)" >&2
 	@$(PYTHON) -m venv $(DEV)
 	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,parquet,dev]'
+	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,parquet,otel,dev]'
 	@touch $@
 
 # One thread a worker: torch's threads spin while they wait, and those of two workers starve each other on two cores.
@@ -51,12 +52,26 @@ test: $(DEV)/.installed ## run all tests; options: make test ARGS="tests/repo -x
 bench: $(DEV)/.installed ## measure start-up, memory and latency of the server against an echo RPC and a bare session
 	@$(DEV_PYTHON) -m tests.bench.latency
 
+.PHONY: analogues
+analogues: $(DEV)/.installed ## train each seed's recipe on a tiny backbone, score it alone and as either stage
+	@$(DEV_PYTHON) -m pytest tests/training/analogues.py $(ARGS)
+
 .PHONY: lint
 lint: $(DEV)/.installed ## check style and the contract: ruff, buf
 	@$(DEV_PYTHON) -m ruff check .
 	@$(DEV_PYTHON) -m ruff format --check .
 	@$(DEV)/bin/buf lint protos
 	@$(DEV)/bin/buf format protos --exclude-path protos/google --diff --exit-code
+
+# Apart from the rest: it brings much, and it asks PyPI for advisories. --strict fails on what PyPI cannot tell about.
+$(AUDIT)/.installed:
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit==2.10.1'
+	@touch $@
+
+.PHONY: audit
+audit: $(AUDIT)/.installed ## ask PyPI for known vulnerabilities of everything in constraints.txt; needs its JSON API
+	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt
 
 .PHONY: format
 format: $(DEV)/.installed ## rewrite the sources in the house style
@@ -88,5 +103,5 @@ train: $(DEV)/.installed ## train a model: make train RECIPE=tinysafe DATA=dir O
 
 .PHONY: clean
 clean: ## remove the environments and all caches
-	@rm -rf $(VENV) $(DEV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(DEV) $(AUDIT) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ from cascade.v1.check_pb2 import (
     Span,
     StageReport,
 )
-from stages.taxonomy import ATTACKS, ATTRIBUTES, HAZARDS, speaks_categories
+from stages.taxonomy import ATTACKS, ATTRIBUTES, HAZARDS, related_hazards, speaks_categories
 
 MAX_SPANS = 10  # of each stage
 SPAN_SHARE = 0.5  # what a window needs of the worst window's probability to be named as evidence
@@ -46,7 +46,7 @@ def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckRe
     """Rules on a content and gives the evidence."""
     first, second = findings.first, findings.second
     labels = _labels(findings)
-    hazards = _hazards(request, policy, labels)
+    hazards = _hazards(request, policy, labels, _related(findings))
     probability, ruling = _ruling(policy, findings, hazards)
     spans = [span for name, opinion in _opinions(findings) for span in _spans(name, opinion)]
     spans.sort(key=lambda span: span.score, reverse=True)
@@ -129,14 +129,30 @@ def _attacks(policy: Policy, findings: Findings, labels: Mapping[str, float]) ->
     ]
 
 
-def _hazards(request: CheckRequest, policy: Policy, labels: Mapping[str, float]) -> list[Hazard]:
-    """All hazards; flagged are those over their thresholds that the request asks about."""
+def _related(findings: Findings) -> dict[str, tuple[str, ...]]:
+    """By hazard what the class of the stage that scores it takes in as well."""
+    found: dict[str, tuple[str, ...]] = {}
+    for _, opinion in _opinions(findings):
+        related = related_hazards(opinion.model.taxonomy)
+        if not speaks_categories(opinion.model.taxonomy):
+            found |= {label: related.get(label, ()) for label in opinion.labels}
+    return found
+
+
+def _hazards(
+    request: CheckRequest, policy: Policy, labels: Mapping[str, float], related: Mapping[str, Sequence[str]]
+) -> list[Hazard]:
+    """All hazards; flagged are those over their thresholds that the request asks about.
+
+    A hazard that is only related to a scored one is told there, and stays unknown itself.
+    """
     asked = set(request.options.hazards)
     found = []
     for known in HAZARDS:
         hazard = Hazard(slug=known.slug, code=known.code, threshold=policy.hazards[known.slug].threshold)
         if known.slug in labels:
             hazard.probability = labels[known.slug]
+            hazard.related.extend(slug for slug in related[known.slug] if slug not in labels)
         hazard.flagged = _over(hazard) and (not asked or known.slug in asked)
         found.append(hazard)
     return found

@@ -2,7 +2,10 @@
 
 There is no timer. A free thread takes at once what is queued; while all are busy the queue grows, and with it the next
 batch. So an idle server adds one thread hop to a request, and a busy one fills its batches. What a batch is made of is
-told in :mod:`cascade.queueing`.
+told in :mod:`cascade.queueing`, when a stage is no longer asked in :mod:`cascade.breaker`.
+
+What cannot be done before its deadline is not begun. The guess of how long it takes is halved first, and an idle stage
+tries everything: rather too much is begun than that something feasible is refused.
 
 All state belongs to the event loop's thread; the executor's threads see only the windows that they score. A batcher
 belongs to the one event loop on which it is used.
@@ -11,20 +14,24 @@ belongs to the one event loop on which it is used.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
 
 from cascade import errors
+from cascade.breaker import Breaker
+from cascade.execution import Ran, run, stage_error
+from cascade.pace import Pace
 from cascade.queueing import Job, Share, WindowQueue
 from stages.stage import Stage, Window, WindowScores
 
-SMOOTHING = 0.1  # weight of the newest batch in the measured time per window
 RETRY_AFTER_S = (0.05, 30.0)  # the shortest and the longest wait that is asked for
+TIMEOUT_S = 30.0  # far beyond any healthy batch, even of a slow model on a busy machine
+SMOOTHING = 0.1  # weight of the newest request
+DOUBT = 0.5  # what is certain of an expected time
+PROBE = "Is the kettle still on?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +55,44 @@ class BatchStats:
     tokens: int
     padded_tokens: int
     infer_ms: float
+    cpu_ms: float = 0.0  # of the thread that ran it
 
 
 @dataclass(frozen=True, slots=True)
-class _Ran:
-    """What a thread did with a batch: scores or an error for each share, and when, in seconds."""
+class Backlog:
+    """What goes before a caller's next request, in seconds of work at the measured pace.
 
-    results: list[list[WindowScores] | errors.CascadeError]
-    started: float
-    ended: float
+    Attributes:
+        waiting_s: all that waits and is as urgent or more so.
+        own_s: the part of it that is the caller's own.
+        ahead_s: the part of it that goes before the request, roughly: callers take turns.
+        callers: who shares the stage, the caller included.
+        running_s: what is left of the running batches.
+        request_s: what a request takes on average; of a long one what goes in one turn.
+    """
+
+    waiting_s: float
+    own_s: float
+    ahead_s: float
+    callers: int
+    running_s: float
+    request_s: float
+
+
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """A batch on its way: its padded tokens, when it has a thread and when it should end, what fires if it does not."""
+
+    shares: list[Share]
+    tokens: int
+    begun: float
+    due: float = 0.0
+    alarm: asyncio.TimerHandle | None = None
+    overdue: bool = False
 
 
 class Batcher:
-    """Scores windows on a stage, many requests at once, on threads of its own."""
+    """Scores windows of many requests on a stage, on threads of its own; ``breaker`` tells whether it is there."""
 
     def __init__(
         self,
@@ -69,6 +101,7 @@ class Batcher:
         threads: int = 1,
         max_tokens_per_batch: int = 1024,
         max_queued_windows: int = 8192,
+        timeout_s: float = TIMEOUT_S,
         on_batch: Callable[[BatchStats], None] | None = None,
     ) -> None:
         """Starts nothing yet: the threads come with the first windows.
@@ -78,18 +111,22 @@ class Batcher:
             threads: batches that run at the same time.
             max_tokens_per_batch: windows times the length of the longest. On a CPU a batch costs nearly what its
                 windows cost one by one, so a small budget only keeps the wait behind a running batch short.
-            max_queued_windows: windows that may wait; also the most of one request.
+            max_queued_windows: windows that may wait, of bulk work and of the rest each; also the most of one request.
+            timeout_s: what one batch may take; then its requests fail, and the stage is not asked until it answers.
             on_batch: called on the event loop after each batch; may also be set later.
         """
         self.stage = stage
         self.on_batch = on_batch
+        self.breaker = Breaker(stage.info.name, self._probe)
         self._threads = threads
         self._budget = max_tokens_per_batch
         self._max_queued = max_queued_windows
+        self._timeout_s = timeout_s
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"cascade-{stage.info.kind}")
-        self._queue = WindowQueue()
-        self._running = 0
-        self._seconds_per_window = 0.01
+        self._queue = WindowQueue(max_tokens_per_batch)
+        self._running: set[_Batch] = set()
+        self._pace = Pace()
+        self._typical = 0.0  # tokens of a request
         self._open = True
         self._idle = asyncio.Event()
         self._idle.set()
@@ -104,21 +141,47 @@ class Batcher:
         """Batches that the stage has halved because its device had no memory for them; 0 where it never does."""
         return int(getattr(self.stage, "oom_halvings", 0))
 
-    async def score(self, windows: Sequence[Window], *, deadline: float | None = None) -> Batched:
-        """Scores windows, in order. ``deadline`` is a time of the event loop's clock.
+    def backlog(self, caller: str = "", *, bulk: bool = False) -> Backlog:
+        """What there is to do before the next request of a caller. Call it on the event loop."""
+        now = asyncio.get_running_loop().time()
+        lane = self._queue.lane(bulk)
+        own = lane.load_of(caller)
+        seconds = partial(self._pace.throughput_s, now=now)
+        return Backlog(
+            waiting_s=seconds(lane.load + (self._queue.lane(False).load if bulk else 0)) / self._threads,
+            own_s=seconds(own) / self._threads,
+            ahead_s=seconds(self._queue.ahead(caller, bulk)) / self._threads,
+            callers=len(lane) + (own == 0),
+            running_s=self._running_s(now),
+            request_s=seconds(self._typical),
+        )
+
+    async def score(
+        self, windows: Sequence[Window], *, deadline: float | None = None, caller: str = "", bulk: bool = False
+    ) -> Batched:
+        """Scores windows, in order.
+
+        Args:
+            windows: what to score.
+            deadline: a time of the event loop's clock.
+            caller: who asks: the callers share the stage fairly.
+            bulk: nobody waits at a screen: it gives way to what is not bulk.
 
         Raises:
+            BreakerOpenError: the stage has failed too often, and is not asked now.
             DeadlineError: the deadline passed first.
+            DeadlineTooShortError: it would pass first.
             LimitExceededError: there are more windows than the queue ever holds.
             OverloadedError: there is no room for them in the queue now.
             StageError: the stage failed on them.
             UnavailableError: the batcher is closed.
         """
-        self._admit(len(windows))
+        loop = asyncio.get_running_loop()
+        job = Job(windows, loop.create_future(), deadline, caller, bulk)
+        self._admit(job, loop.time())
         if not windows:
             return Batched([], 0.0, 0.0)
-        loop = asyncio.get_running_loop()
-        job = Job(windows, loop.create_future(), deadline)
+        self._typical += SMOOTHING * (min(job.tokens, self._budget) - self._typical)
         self._queue.add(job)
         self._idle.clear()
         try:
@@ -136,55 +199,90 @@ class Batcher:
     async def drain(self) -> None:
         """Takes nothing new and returns when everything that was taken is answered."""
         self._open = False
+        self.breaker.stop()
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Takes nothing new, refuses what waits, lets the running batches end, and stops the threads."""
+        """Takes nothing new, refuses what waits, lets the running batches end, and stops the threads.
+
+        A batch that is overdue is not waited for, but the process cannot end before its thread does.
+        """
         self._open = False
+        self.breaker.stop()
         for job in self._queue.jobs():
             job.fail(errors.UnavailableError("the service is stopping"))
         await self._idle.wait()
-        self._executor.shutdown()
+        self._executor.shutdown(wait=not self._running)
 
-    def _admit(self, count: int) -> None:
+    def _admit(self, job: Job, now: float) -> None:
+        count = len(job.windows)
         if not self._open:
             raise errors.UnavailableError("the service is stopping")
+        if self.breaker.is_open:
+            raise self.breaker.refusal()
         if count > self._max_queued:
             raise errors.LimitExceededError("windows of text", self._max_queued)
-        if self._queue.windows + count > self._max_queued:
-            wait_s = self._queue.windows * self._seconds_per_window / self._threads
-            least, most = RETRY_AFTER_S
-            raise errors.OverloadedError("too many texts wait to be scored", min(max(wait_s, least), most))
+        ahead_s = self._pace.throughput_s(self._queue.ahead(job.caller, job.bulk), now) / self._threads
+        least, most = RETRY_AFTER_S
+        retry_s = min(max(ahead_s, least), most)
+        if self._queue.lane(job.bulk).windows + count > self._max_queued:
+            raise errors.OverloadedError("too many texts wait to be scored", retry_s)
+        busy = len(self._running) == self._threads
+        job.hurried = not busy and job.tokens <= self._budget
+        if job.deadline is not None and busy:
+            ahead_s += self._running_s(now)
+            if now + DOUBT * ahead_s + self._least_s(job.tokens, now) > job.deadline > now:
+                raise errors.DeadlineTooShortError(retry_s)
+
+    def _running_s(self, now: float) -> float:
+        """When a thread will be free, in seconds from now, on average."""
+        return sum(max(0.0, batch.due - now) for batch in self._running) / self._threads
+
+    def _least_s(self, tokens: int, now: float) -> float:
+        """What it takes at least to score so many tokens, on all threads."""
+        return DOUBT * self._pace.expected_s(tokens // self._threads, now)
 
     def _dispatch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Gives a batch to each free thread, as long as something waits."""
-        while self._queue and (free := self._threads - self._running):
-            if batch := self._queue.take(self._budget, free, loop.time()):
-                self._running += 1
-                future = self._executor.submit(_run, self.stage, [share.windows() for share in batch])
-                future.add_done_callback(partial(self._hand_over, loop, batch))
+        while self._queue and (free := self._threads - len(self._running)):
+            if shares := self._queue.take(free, loop.time(), partial(self._least_s, now=loop.time())):
+                self._start(loop, shares)
 
-    def _hand_over(self, loop: asyncio.AbstractEventLoop, batch: list[Share], future: Future[_Ran]) -> None:
+    def _start(self, loop: asyncio.AbstractEventLoop, shares: list[Share]) -> None:
+        lengths = [len(window) for share in shares for window in share.windows()]
+        batch = _Batch(shares, tokens=max(lengths) * len(lengths), begun=loop.time())
+        batch.due = batch.begun + self._pace.expected_s(batch.tokens, batch.begun)
+        batch.alarm = loop.call_later(self._timeout_s, self._give_up, batch)
+        self._running.add(batch)
+        future = self._executor.submit(run, self.stage, [share.windows() for share in shares])
+        future.add_done_callback(partial(self._hand_over, loop, batch))
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, batch: _Batch, future: Future[Ran]) -> None:
         """On the thread that ran a batch: gives the outcome to the event loop."""
         with suppress(RuntimeError):  # The loop was closed, and everybody who waited went with it.
             loop.call_soon_threadsafe(self._finish, loop, batch, future)
 
-    def _finish(self, loop: asyncio.AbstractEventLoop, batch: list[Share], future: Future[_Ran]) -> None:
+    def _finish(self, loop: asyncio.AbstractEventLoop, batch: _Batch, future: Future[Ran]) -> None:
         """Answers the requests that are complete, and puts the free thread to work again."""
-        self._running -= 1
+        ended = loop.time()
+        self._running.remove(batch)
+        if batch.alarm:
+            batch.alarm.cancel()
         error = future.exception()
         if error is None:
             self._deliver(batch, future.result())
-        else:  # No error of the stage, which _run keeps, but, say, a SystemExit.
-            for share in batch:
-                share.job.fail(_stage_error(self.stage, error))
+        else:  # No error of the stage, which run() keeps, but, say, a SystemExit.
+            for share in batch.shares:
+                share.job.fail(stage_error(self.stage, error))
+        if not batch.overdue:
+            self._judge(failed=error is not None or future.result().failed)
         self._dispatch(loop)
         self._settle()
         if error is None:
-            self._measure(batch, future.result())
+            self._measure(batch, future.result(), ended)
 
-    def _deliver(self, batch: list[Share], ran: _Ran) -> None:
-        for share, result in zip(batch, ran.results, strict=True):
+    def _deliver(self, batch: _Batch, ran: Ran) -> None:
+        for share, result in zip(batch.shares, ran.results, strict=True):
             job = share.job
             if isinstance(result, errors.CascadeError):
                 job.fail(result)
@@ -194,41 +292,46 @@ class Batcher:
             if len(job.scores) == len(job.windows) and not job.done.done():
                 job.done.set_result(None)
 
-    def _measure(self, batch: list[Share], ran: _Ran) -> None:
-        lengths = [len(share.job.windows[index]) for share in batch for index in share.indices]
+    def _measure(self, batch: _Batch, ran: Ran, ended: float) -> None:
         seconds = ran.ended - ran.started
-        self._seconds_per_window += SMOOTHING * (seconds / len(lengths) - self._seconds_per_window)
+        if not ran.failed:  # what counts is how long it had the thread, the ways to it and back included
+            self._pace.add(batch.tokens, ended - batch.begun, ended)
         if self.on_batch:
-            padded = max(lengths) * len(lengths)
-            self.on_batch(BatchStats(len(batch), len(lengths), sum(lengths), padded, 1e3 * seconds))
+            lengths = [len(window) for share in batch.shares for window in share.windows()]
+            sizes = len(batch.shares), len(lengths), sum(lengths), batch.tokens
+            self.on_batch(BatchStats(*sizes, 1e3 * seconds, 1e3 * ran.cpu))
 
     def _settle(self) -> None:
-        if not self._running and not self._queue:
+        if not self._queue and all(batch.overdue for batch in self._running):
             self._idle.set()
 
+    def _give_up(self, batch: _Batch) -> None:
+        """A batch takes too long: whoever waits for it hears so. Its thread cannot be stopped, and stays taken."""
+        batch.overdue = True
+        for share in batch.shares:
+            share.job.fail(errors.StageError(f"{self.stage.info.name}: no answer within {self._timeout_s:g} s"))
+        self._judge(failed=True, at_once=True)
+        self._settle()
 
-def _run(stage: Stage, batch: list[list[Window]]) -> _Ran:
-    """On a thread: scores a batch, or, if that fails, each request's share by itself: its trouble stays its own."""
-    started = time.perf_counter()
-    windows = list(chain.from_iterable(batch))
-    results: list[list[WindowScores] | errors.CascadeError]
-    try:
-        scores = stage.score(windows)
-        if len(scores) != len(windows):
-            missing = f"{stage.info.name} gave {len(scores)} scores for {len(windows)} windows. This is a bug."
-            raise errors.StageError(missing)
-        rest = iter(scores)
-        results = [list(islice(rest, len(share))) for share in batch]
-    except Exception as error:  # noqa: BLE001 - whatever a stage raises must reach those who wait for it
-        alone = len(batch) == 1
-        results = [_stage_error(stage, error)] if alone else [_run(stage, [share]).results[0] for share in batch]
-    return _Ran(results, started, time.perf_counter())
+    def _judge(self, *, failed: bool, at_once: bool = False) -> None:
+        """Keeps the breaker's books of a batch; if it opens, nobody waits for the stage any longer."""
+        if not failed:
+            self.breaker.succeeded()
+        elif self.breaker.failed(at_once=at_once):
+            for job in self._queue.jobs():
+                job.fail(self.breaker.refusal())
 
-
-def _stage_error(stage: Stage, error: BaseException) -> errors.CascadeError:
-    """The error itself if it is Cascade's own, else a StageError that it caused."""
-    if isinstance(error, errors.CascadeError):
-        return error
-    wrapped = errors.StageError(f"{stage.info.name} failed: {type(error).__name__}")
-    wrapped.__cause__ = error
-    return wrapped
+    def _probe(self) -> asyncio.Future[None] | None:
+        """Asks the stage something harmless, if it has a thread free."""
+        if len(self._running) == self._threads:
+            return None
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        try:
+            job = Job(self.stage.encode(PROBE).windows, answer)
+        except Exception as error:  # noqa: BLE001 - whatever a stage raises, it has failed
+            answer.set_exception(stage_error(self.stage, error))
+        else:
+            self._idle.clear()
+            self._start(loop, [Share(job, list(range(len(job.windows))))])
+        return answer

@@ -31,12 +31,20 @@ class Memory:
     def __init__(self) -> None:
         self._kept: dict[Batcher, _Kept] = {}
 
-    async def score(self, batcher: Batcher, windows: Sequence[Window], *, deadline: float | None) -> Batched:
+    async def score(
+        self,
+        batcher: Batcher,
+        windows: Sequence[Window],
+        *,
+        deadline: float | None,
+        caller: str = "",
+        bulk: bool = False,
+    ) -> Batched:
         """As :meth:`Batcher.score`, but each window is scored once only."""
         kept = self._kept.setdefault(batcher, _Kept())
         keys = [(window.ids, window.adapter) for window in windows]
         fresh = {key: window for key, window in zip(keys, windows, strict=True) if key not in kept.known}
-        batched = await batcher.score(list(fresh.values()), deadline=deadline)
+        batched = await batcher.score(list(fresh.values()), deadline=deadline, caller=caller, bulk=bulk)
         kept.scored += sum(map(len, fresh.values()))
         kept.known.update(zip(fresh, batched.scores, strict=True))
         scores = [kept.known[key] for key in keys]

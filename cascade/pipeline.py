@@ -9,25 +9,40 @@ to chance: a content gets the same answer each time that it is asked under the s
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from copy import copy
 from functools import partial
 from hashlib import blake2b
+from typing import Self
 
+from cascade import tracing
 from cascade.answer import Findings, answer
 from cascade.batching import Batcher
+from cascade.cache import Answers
 from cascade.content import Part, parts
-from cascade.errors import CascadeError, StageError, UnavailableError
+from cascade.errors import (
+    BreakerOpenError,
+    CascadeError,
+    DeadlineError,
+    DeadlineTooShortError,
+    OverloadedError,
+    StageError,
+    UnavailableError,
+)
 from cascade.limits import Limits
 from cascade.memory import Memory
 from cascade.policy import Policy, PolicyStore
 from cascade.readings import judged
 from cascade.routing import triggers
-from cascade.routing.band import BandRouter
 from cascade.routing.router import Signals
-from cascade.scoring import Opinion, ask, off_loop_if_long, read
+from cascade.scoring import Opinion, ask, off_loop_if_long, read, same_windows
 from cascade.v1 import check_pb2
 from cascade.v1.check_pb2 import CheckRequest, CheckResponse, Route
+from stages.remote.client import RemoteStage
+
+REPLY_S = 0.02  # of a deadline is kept for the answer's way back, or a tenth of what is left
 
 log = logging.getLogger(__name__)
 
@@ -41,35 +56,69 @@ class Pipeline:
     Attributes:
         policies: the policies that requests may name.
         limits: how large a request may be.
+        answers: what need not be judged again; None judges each request by itself.
         stages: "stage1" and, if there is one, "stage2", in the order in which a content meets them.
     """
 
-    def __init__(self, stage1: Batcher, stage2: Batcher | None, policies: PolicyStore, limits: Limits) -> None:
+    def __init__(
+        self,
+        stage1: Batcher,
+        stage2: Batcher | None,
+        policies: PolicyStore,
+        limits: Limits,
+        answers: Answers | None = None,
+    ) -> None:
         self.policies = policies
         self.limits = limits
+        self.answers = answers
         self.stages = {"stage1": stage1} | ({"stage2": stage2} if stage2 else {})
+        self._same_windows = stage2 is not None and same_windows(stage1.stage, stage2.stage)
 
     async def check(
-        self, request: CheckRequest, *, deadline: float | None = None, memory: Memory | None = None
+        self,
+        request: CheckRequest,
+        *,
+        deadline: float | None = None,
+        memory: Memory | None = None,
+        caller: str = "",
+        bulk: bool = False,
     ) -> CheckResponse:
         """Judges one content. ``deadline`` is a time of the event loop's clock.
+
+        ``caller`` says who asks: callers share the stages fairly. What is ``bulk`` gives way to what is not.
 
         A caller that checks a text again and again while it grows gives a ``memory`` of its own: the answers are the
         same with it and without it, but no window is scored twice.
 
-        A stage that fails is no error: the policy's ``on_error`` says what the verdict is then.
+        A stage that fails is no error: the policy's ``on_error`` says what the verdict is then. The same goes for a
+        stage 2 that cannot answer before the deadline; for one that is overloaded if ``on_error`` is "stage1_only".
 
         Raises:
             InvalidRequestError: the request is malformed or empty.
             LimitExceededError: the content is too large.
             NotFoundError: there is no such policy or adapter.
-            OverloadedError: too much waits to be scored.
+            OverloadedError: too much waits to be scored, in all or before the deadline.
             DeadlineError: the deadline passed.
             UnavailableError: the pipeline is closed.
         """
         policy = self.policies.get(request.policy)
         adapters = [name for batcher in self.stages.values() for name in batcher.stage.info.adapters]
         content = parts(request, self.limits, adapters)
+        judge = partial(self._judge, request, policy, content, deadline, memory, caller, bulk)
+        if self.answers is None or memory is not None or request.options.bypass_cache:
+            return await judge()
+        return await self.answers.answer(request, policy.revision, judge, deadline=deadline, scope=(caller, bulk))
+
+    async def _judge(
+        self,
+        request: CheckRequest,
+        policy: Policy,
+        content: Sequence[Part],
+        deadline: float | None,
+        memory: Memory | None,
+        caller: str,
+        bulk: bool,
+    ) -> CheckResponse:
         readings = await read(request, content)
         question = partial(
             ask,
@@ -79,25 +128,42 @@ class Pipeline:
             explain=request.options.explain,
             deadline=deadline,
             memory=memory,
+            caller=caller,
+            bulk=bulk,
         )
         try:
-            first = await question(self.stages["stage1"], threshold=policy.stage1.unsafe_threshold)
+            first = await question(self.stages["stage1"], role="stage1", threshold=policy.stage1.unsafe_threshold)
         except StageError as error:
             return answer(request, policy, Findings(_UNROUTED, first=None, trouble=_trouble("stage1", error)))
         route = await self._route(content, first, policy)
         second, trouble = None, ""
         if route.escalated:
-            try:
-                second = await question(self.stages["stage2"], threshold=policy.stage2.unsafe_threshold)
-            except (StageError, UnavailableError) as error:
+            judge = partial(
+                question,
+                self.stages["stage2"],
+                role="stage2",
+                known=first.encodings if self._same_windows else (),
+                threshold=policy.stage2.unsafe_threshold,
+            )
+            second, trouble = await _in_time(judge, policy, deadline)
+            if trouble:
                 route.reason = check_pb2.ROUTE_REASON_STAGE2_UNAVAILABLE
-                trouble = _trouble("stage2", error)
         return answer(request, policy, Findings(route, first, second, trouble))
 
-    async def close(self) -> None:
-        """Takes nothing new, refuses what waits, and lets the running batches end."""
+    def with_policies(self, policies: PolicyStore) -> Self:
+        """The same pipeline, its stages and all that belongs to them, under other policies."""
+        other = copy(self)
+        other.policies = policies
+        return other
+
+    async def close(self, *, but: Collection[Batcher] = ()) -> None:
+        """Takes nothing new, refuses what waits, and lets the running batches end; leaves ``but`` to their users."""
         for batcher in self.stages.values():
+            if batcher in but:
+                continue
             await batcher.close()
+            if isinstance(batcher.stage, RemoteStage):
+                batcher.stage.close()
 
     async def _route(self, content: Sequence[Part], first: Opinion, policy: Policy) -> Route:
         """Decides by what stage 1 said whether stage 2 is asked."""
@@ -106,9 +172,8 @@ class Pipeline:
         fired = await off_loop_if_long(
             texts, lambda: triggers.fired(texts, views, first.model.scripts, first.by_view.keys())
         )
-        escalate_at = {slug: rule.escalate_at for slug, rule in policy.hazards.items() if rule.escalate_at is not None}
-        router = BandRouter(policy.route.low, policy.stage1.unsafe_threshold, policy.route.audit_rate, escalate_at)
-        decision = router.route(Signals(first.probability, first.labels, fired, _audit_draw(content, policy)))
+        draw = _audit_draw(content, policy)
+        decision = policy.router.route(Signals(first.probability, first.labels, fired, draw, first.tokens))
         return Route(
             escalated=decision.escalate and "stage2" in self.stages, reason=decision.reason, triggers=decision.triggers
         )
@@ -126,7 +191,30 @@ def _audit_draw(content: Sequence[Part], policy: Policy) -> float:
     return int.from_bytes(digest.digest()) / 2**64
 
 
+async def _in_time(
+    judge: Callable[..., Awaitable[Opinion]], policy: Policy, deadline: float | None
+) -> tuple[Opinion | None, str]:
+    """Stage 2's opinion, or why there is none, soon enough for the answer to arrive before the deadline."""
+    now = asyncio.get_running_loop().time
+    by = deadline and deadline - min(REPLY_S, 0.1 * max(0.0, deadline - now()))
+    try:
+        return await judge(deadline=by), ""
+    except (StageError, UnavailableError, DeadlineTooShortError) as error:
+        return None, _trouble("stage2", error)
+    except DeadlineError as error:
+        if deadline is None or deadline <= now():
+            raise
+        return None, _trouble("stage2", error)
+    except OverloadedError as error:
+        if policy.stage2.on_error != "stage1_only":
+            raise
+        return None, _trouble("stage2", error)
+
+
 def _trouble(name: str, error: CascadeError) -> str:
-    """Logs that a stage failed and says so in the words of an answer."""
-    log.error("a stage failed", extra={"stage": name, "reason": error.reason}, exc_info=error)
+    """Logs that a stage has no opinion and says so in the words of an answer; what needs no look is for debugging."""
+    failed = isinstance(error, StageError | UnavailableError) and not isinstance(error, BreakerOpenError)
+    level, why = (logging.ERROR, error) if failed else (logging.DEBUG, None)
+    log.log(level, "a stage failed", extra={"stage": name, "reason": error.reason}, exc_info=why)
+    tracing.note(cascade__failed=f"{name}: {error.reason}")
     return f"{name}: {error.reason}"

@@ -3,16 +3,18 @@
 Each field is read alone, in all its views. An exchange and a conversation are read jointly, too, for what no field says
 alone. In a conversation the last turn is what is judged: the older ones were judged when they were the last. They count
 through the joint reading only, and not if that was over the threshold before the last turn, unless it makes it worse.
+A turn that goes on with an earlier one of the same speaker is read once more with it, as the one message that it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from cascade.content import Part
-from cascade.text.joint import Joint, Said, join
+from cascade.text.joint import DEFAULT_ROLE, Joint, Said, join, keep_markers
+from cascade.text.pieces import last_message
 from cascade.text.views import View, views
 from cascade.v1.check_pb2 import CheckRequest
 
@@ -24,6 +26,7 @@ class Use(Enum):
     OLDER = auto()  # a turn that was judged before
     JOINT = auto()  # the fields together
     BEFORE = auto()  # the fields together without the last one
+    MESSAGE = auto()  # the last turn and the earlier ones that it goes on with, in one piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,26 @@ def readings(request: CheckRequest, content: Sequence[Part]) -> tuple[Reading, .
     ]
     if len(content) > 1:
         roles = _roles(request)
-        together, before = join([Said(roles[part.field], part.field, part.text) for part in content])
+        said = [Said(roles[part.field] or DEFAULT_ROLE, part.field, part.text) for part in content]
+        together, before = join(said)
         found += _joint(together, Use.JOINT)
         if len(own) < len(content):
             found += _joint(before, Use.BEFORE)
+            message = last_message(said)
+            found += _joint(message, Use.MESSAGE) if message else []
     return tuple(found)
 
 
 def _joint(joint: Joint, use: Use) -> list[Reading]:
-    return [Reading(Part(use.name.lower(), joint.text), view, use, joint) for view in views(joint.text)]
+    part = Part(use.name.lower(), joint.text)
+    return [Reading(part, _with_its_markers(view, joint), use, joint) for view in views(joint.text)]
+
+
+def _with_its_markers(view: View, joint: Joint) -> View:
+    """A view that has no markers but those of the joint text."""
+    if view.offsets is None:
+        return view
+    return replace(view, text=keep_markers(joint.text, view.text, view.offsets))
 
 
 def _roles(request: CheckRequest) -> dict[str, str]:

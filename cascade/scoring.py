@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from cascade import tracing
 from cascade.batching import Batched, Batcher
 from cascade.content import Part
 from cascade.errors import CascadeError, StageError
@@ -28,8 +29,9 @@ from cascade.readings import readings as find_readings
 from cascade.v1.check_pb2 import CheckRequest
 from stages.stage import Calibration, Encoding, ModelInfo, Platt, Stage, WindowScores, sigmoid
 
-SHORT = 4000  # code points that are read on the event loop: the hop to a thread would cost about as much
+SHORT = 1000  # code points that are read on the event loop, in half a millisecond: many at once must not stall it
 NEWS = 1.0  # calibrated logits by which a turn must make a conversation worse that was over the threshold before it
+CALMER = 0.5  # calibrated logits by which a message in pieces may be calmer than what was said before its last piece
 
 Result = TypeVar("Result")
 
@@ -59,6 +61,7 @@ class Opinion:
         queue_ms: time until the first window was taken up.
         infer_ms: time from there to the last score.
         tokenize_ms: time to cut the content into windows.
+        encodings: the readings cut into windows.
         passages: the windows in the order of the readings, if they were asked for.
     """
 
@@ -72,6 +75,7 @@ class Opinion:
     queue_ms: float
     infer_ms: float
     tokenize_ms: float = 0.0
+    encodings: tuple[Encoding, ...] = ()
     passages: tuple[Passage, ...] = ()
 
     @property
@@ -104,16 +108,26 @@ async def encode(stage: Stage, texts: Sequence[str]) -> list[Encoding]:
         raise StageError(f"{stage.info.name} could not read a text: {type(error).__name__}") from error
 
 
+def same_windows(one: Stage, other: Stage) -> bool:
+    """Whether two stages cut every text into the same windows of the same ids."""
+    cuts = [getattr(getattr(stage, "tokenizer", None), "cut", None) for stage in (one, other)]
+    return cuts[0] is not None and cuts[0] == cuts[1]
+
+
 async def ask(
     batcher: Batcher,
     readings: Sequence[Reading],
     *,
     pooling: str,
     threshold: float,
+    role: str = "",
+    known: Sequence[Encoding] = (),
     adapter: str = "",
     explain: bool = False,
     deadline: float | None = None,
     memory: Memory | None = None,
+    caller: str = "",
+    bulk: bool = False,
 ) -> Opinion:
     """Asks one stage.
 
@@ -122,16 +136,20 @@ async def ask(
         readings: what to read.
         pooling: the policy's rule that makes one score of many windows.
         threshold: the calibrated probability from which on what was said before was blocked when it was said.
+        role: what the stage is in the cascade, for traces.
+        known: the encodings of the readings, where a stage with :func:`same_windows` was asked before.
         adapter: which of the stage's adapters judges; a stage that has none of that name judges as it always does.
         explain: keep the passages.
         deadline: a time of the event loop's clock.
         memory: scores of windows that need not be made again.
+        caller: as :meth:`Batcher.score`.
+        bulk: the same.
 
     Raises:
         CascadeError: as :meth:`Batcher.score` and :func:`encode`.
     """
     started = perf_counter()
-    encodings = await encode(batcher.stage, [reading.view.text for reading in readings])
+    encodings = known or await encode(batcher.stage, [reading.view.text for reading in readings])
     tokenize_ms = 1e3 * (perf_counter() - started)
     windows = [window for encoding in encodings for window in encoding.windows]
     calibration = batcher.stage.calibration
@@ -139,9 +157,12 @@ async def ask(
         windows = [replace(window, adapter=adapter) for window in windows]
         calibration = calibration.of(adapter)
     score = batcher.score if memory is None else partial(memory.score, batcher)
-    batched = await score(windows, deadline=deadline)
+    batched = await score(windows, deadline=deadline, caller=caller, bulk=bulk)
+    if span := tracing.CURRENT.get():
+        times = (tokenize_ms, batched.queue_ms, batched.infer_ms)
+        span.stage(tracing.StageTimes(role, batcher.stage.info.name, started, *times, len(windows)))
     opinion = _opinion(batcher.stage.info, calibration, readings, encodings, batched, pooling, threshold, explain)
-    return replace(opinion, tokenize_ms=tokenize_ms)
+    return replace(opinion, tokenize_ms=tokenize_ms, encodings=tuple(encodings))
 
 
 def _opinion(
@@ -161,9 +182,10 @@ def _opinion(
         for kind, indices in _windows_by_kind(readings, spans).items()
     }
     logit, uses = calibration.unsafe.logit(max(pooled.values())), [Use.OWN]
-    joint = _joint_logit(calibration, readings, spans, logits, threshold)
-    if joint > logit:
-        logit, uses = joint, [Use.OWN, Use.JOINT]
+    together = _joint_logits(calibration, readings, spans, logits, threshold, pooling)
+    worst = max(together, key=lambda use: together[use])
+    if together[worst] > logit:
+        logit, uses = together[worst], [Use.OWN, worst]
     counted = [index for use in uses for index in _windows_of(readings, spans, use)]
     probabilities = {index: calibration.unsafe(logits[index]) for index in counted} if explain else {}
     raw = [
@@ -208,21 +230,34 @@ def _windows_by_kind(readings: Sequence[Reading], spans: Sequence[range]) -> dic
     }  # fmt: skip
 
 
-def _joint_logit(
+def _joint_logits(
     calibration: Calibration,
     readings: Sequence[Reading],
     spans: Sequence[range],
     logits: Sequence[float],
     threshold: float,
-) -> float:
-    """The calibrated logit of the joint reading; minus infinity if there is none, or if it says nothing new."""
+    pooling: str,
+) -> dict[Use, float]:
+    """The calibrated logits of what is read in one piece; minus infinity for what is not, or says nothing new.
 
-    def worst(use: Use) -> float:
-        raw = max((logits[index] for index in _windows_of(readings, spans, use)), default=None)
-        return -inf if raw is None else calibration.unsafe.logit(raw)
+    What was over the threshold before the last turn was blocked then. All turns together count if that turn makes them
+    worse; a message in pieces counts unless its last piece makes it calmer, as a turn does that is about another thing.
+    """
 
-    joint, before = worst(Use.JOINT), max(worst(Use.BEFORE), worst(Use.OLDER))
-    return joint if sigmoid(before) < threshold or joint > before + NEWS else -inf
+    def worst(use: Use, rule: str = "max") -> float:
+        pooled = [
+            pool([logits[index] for index in span], rule, calibration.length_penalty)[0]
+            for reading, span in zip(readings, spans, strict=True)
+            if reading.use is use
+        ]
+        return calibration.unsafe.logit(max(pooled)) if pooled else -inf
+
+    joint, message = worst(Use.JOINT), worst(Use.MESSAGE, pooling)
+    before = max(worst(Use.BEFORE), worst(Use.OLDER))
+    return {
+        Use.JOINT: joint if sigmoid(before) < threshold or joint > before + NEWS else -inf,
+        Use.MESSAGE: message if message > before - CALMER else -inf,
+    }
 
 
 def _labels(labels: Sequence[str], calibration: Calibration, scores: Sequence[WindowScores]) -> dict[str, float]:

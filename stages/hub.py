@@ -10,6 +10,7 @@ from stages.errors import ModelError
 
 HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 TIMEOUT_S = 10.0  # for the hub's first answer
+WEIGHTS = frozenset((".safetensors", ".pt", ".onnx", ".bin"))
 WANTED = ("*.json", "*.safetensors", "*.pt", "*.onnx", "*.model", "*.txt", "*.jinja")
 
 
@@ -21,6 +22,8 @@ def is_hub_id(spec: str) -> bool:
 def folder_of(spec: str) -> Path:
     """The folder of a hub id: the cache's, else a download.
 
+    A cached copy without weights (of its tokenizer alone, say) counts only where the hub gives no more.
+
     Raises:
         ModelError: the cache does not hold it and the hub does not give it.
     """
@@ -31,13 +34,18 @@ def folder_of(spec: str) -> Path:
     if match is None:
         raise ModelError(f"{spec}: not a hub id, which has the form owner/name or owner/name@revision")
     repo, revision = match["repo"], match["revision"]
+    cached: Path | None = None
     try:
-        return Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        cached = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        if any(path.suffix in WEIGHTS for path in cached.rglob("*")):
+            return cached
     except LocalEntryNotFoundError:
         pass  # not in the cache: ask the hub
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED), etag_timeout=TIMEOUT_S))
     except Exception as error:  # the hub's client raises errors of its own, of httpx and of the file system
+        if cached is not None:
+            return cached  # whoever loads it names what it lacks
         raise ModelError(
             f"{spec}: no such folder, and the hub's cache does not hold it, nor could it be fetched "
             f"({type(error).__name__})"

@@ -93,8 +93,10 @@ class Manifest(_Part):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             raise ModelError(f"{folder}: no model folder, it has no {NAME}") from error
-        except (ValidationError, OSError) as error:
-            raise ModelError(f"{path}: {error}") from error
+        except ValidationError as error:
+            raise ModelError(f"{path}: {first_problem(error)}") from error
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}") from error
 
     def info(self) -> ModelInfo:
         """What the model is, as ONNX Runtime serves it."""
@@ -133,6 +135,13 @@ class Manifest(_Part):
                 raise ModelError(f"{path}: SHA-256 is {found}, the manifest says {expected}")
         if revision_of(self.files) != self.revision:
             raise ModelError(f"{folder}: the revision {self.revision} does not belong to these files")
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong, on one line: its key and why, without the value, and how many more there are."""
+    first, *more = error.errors(include_input=False, include_url=False)
+    key = ".".join(map(str, first["loc"]))
+    return f"{key}: {first['msg']}".removeprefix(": ") + (f" (and {len(more)} more)" if more else "")
 
 
 def file_hash(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Finds and loads stages: an embedded model by name, a model folder, a folder as published, or a hub id."""
+"""Finds and loads stages: an embedded model by name, a model folder, a folder as published, a hub id, an address."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from stages.encoder import NetworkStage, calibration_of, replay_golden
 from stages.errors import DependencyError, ModelError
 from stages.manifest import NAME, Manifest
 from stages.published import recognise
+from stages.remote.place import is_place
 from stages.stage import Stage
 from stages.trained import NAME as TRAINED
 from stages.trained import Trained
@@ -50,7 +51,8 @@ def load_stage(
     """Loads a model. A folder with a manifest is checked hash by hash, and its golden texts are replayed.
 
     Args:
-        spec: an embedded name, a model folder, a folder as one of the systems publishes it, or a hub id.
+        spec: an embedded name, a model folder, a folder as one of the systems publishes it, a hub id, or the address
+            of a stage on another machine, see :mod:`stages.remote.place`.
         threads: intra-op threads of one inference of ONNX Runtime.
         device: "cpu", "cuda" or "cuda:N"; a folder with a manifest runs on the CPU only.
         dtype: "float32" or "bfloat16" for what torch runs; None for what the device does best.
@@ -60,7 +62,12 @@ def load_stage(
         ModelError: no such model, or a file is missing or tampered with.
         ScoreDriftError: the golden texts do not replay.
         DependencyError: torch is needed and missing, or there is no such device.
+        StageUnavailableError: there is nobody at the address.
     """
+    if is_place(str(spec)):
+        from stages.remote.client import open_remote  # takes gRPC, which nothing else here does
+
+        return open_remote(str(spec))
     folder = resolve(spec)
     if not (folder / NAME).exists():
         return _load_published(folder, device, dtype)

@@ -125,6 +125,11 @@ class Calibration:
     length_penalty: float = 0.0
     adapters: Mapping[str, Calibration] = field(default_factory=dict, repr=False)  # a digest is of the model's own
 
+    @property
+    def fitted(self) -> bool:
+        """Whether any of it was fitted; without that probabilities are the logits' own."""
+        return any(calibrator != Platt() for calibrator in (self.unsafe, *self.labels)) or self.length_penalty != 0
+
     def of(self, adapter: str) -> Calibration:
         """The calibration of an adapter; "" is the model's default one."""
         return self.adapters.get(adapter, self)

@@ -139,6 +139,7 @@ LEGACY9: tuple[tuple[str, str], ...] = (
     ("S9_privacy", "privacy"),
     ("S13_misinformation", "misinformation"),
 )
+LEGACY9_VERSION = f"legacy-9 in {VERSION}"
 LEGACY9_RELATED: dict[str, tuple[str, ...]] = {"S3_sex_crimes": ("child_exploitation",)}
 ATTRIBUTES: tuple[str, ...] = ("misinformation",)
 ATTACKS: tuple[str, ...] = ("jailbreak",)
@@ -147,6 +148,14 @@ ATTACKS: tuple[str, ...] = ("jailbreak",)
 def speaks_categories(taxonomy: str) -> bool:
     """Whether a stage's labels are TinySafe's categories; "hate" and "self_harm" are names of hazards too."""
     return taxonomy.partition("@")[0] == TINYSAFE_VERSION.partition("@")[0]
+
+
+def related_hazards(taxonomy: str) -> dict[str, tuple[str, ...]]:
+    """Slug -> slugs that a stage's class for it takes in as well, without a score of their own."""
+    if not taxonomy.startswith("legacy-9"):
+        return {}
+    primary = dict(LEGACY9)
+    return {primary[name]: slugs for name, slugs in LEGACY9_RELATED.items()}
 
 
 def known_labels(taxonomy: str) -> frozenset[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stages.errors import ModelError
-from stages.manifest import CalibrationNumbers, TrainingSet
+from stages.manifest import CalibrationNumbers, TrainingSet, first_problem
 from stages.stage import ModelInfo
 
 NAME = "trained.json"
@@ -41,8 +41,10 @@ class Trained(BaseModel):
             return None
         try:
             return cls.model_validate_json(path.read_bytes())
-        except (ValidationError, OSError) as error:
-            raise ModelError(f"{path}: {error}") from error
+        except ValidationError as error:
+            raise ModelError(f"{path}: {first_problem(error)}") from error
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}") from error
 
     def save(self, folder: Path) -> None:
         """Writes ``folder/trained.json``."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cascade.batching import Batcher
+from cascade.cache import Answers
 from cascade.limits import Limits
 from cascade.pipeline import Pipeline
 from cascade.policy import Policy, PolicyStore, parse
@@ -135,10 +136,11 @@ def fake_pipeline(
     alone: bool = False,
     threads: int = 1,
     queue: int = 8192,
+    answers: Answers | None = None,
 ) -> Pipeline:
     """A pipeline of fake stages; ``alone`` leaves stage 2 out, ``queue`` windows may wait for a stage."""
     first = Batcher(stage1 or FakeStage("tinysafe"), threads=threads, max_queued_windows=queue)
     second = None
     if not alone:
         second = Batcher(stage2 or FakeStage("hazard"), threads=threads, max_queued_windows=queue)
-    return Pipeline(first, second, PolicyStore(policies or [fake_policy()]), limits)
+    return Pipeline(first, second, PolicyStore(policies or [fake_policy()]), limits, answers)

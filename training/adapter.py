@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def save_base(backbone_folder: Path, out: Path) -> None:
     """
     packed: dict[str, Any] = {}
     for name, value in load_file(backbone_folder / "model.safetensors").items():
-        if value.ndim == 2 and value.shape[1] % q4.BLOCK == 0 and not _small_table(name):
+        if is_packed(name, value.shape):
             packed[f"{name}.q4"], packed[f"{name}.scale"] = q4.encode(value)
         else:
             packed[name] = value
@@ -35,8 +36,10 @@ def save_base(backbone_folder: Path, out: Path) -> None:
     (out / "base" / "config.json").write_bytes((backbone_folder / "config.json").read_bytes())
 
 
-def _small_table(name: str) -> bool:
-    return "position_embeddings" in name or "token_type_embeddings" in name
+def is_packed(name: str, shape: Sequence[int]) -> bool:
+    """Whether a base ships a weight in 4-bit blocks: its matrices, but for the small tables."""
+    small = "position_embeddings" in name or "token_type_embeddings" in name
+    return len(shape) == 2 and shape[1] % q4.BLOCK == 0 and not small
 
 
 def save_adapter(network: nn.Module, out: Path) -> None:

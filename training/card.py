@@ -55,16 +55,19 @@ traffic: fit a policy to your own. A classifier of this size misses what is only
 def write_card(path: Path, recipe: Recipe, manifest: Manifest, splits: Splits) -> None:
     """Writes the card of a packaged model to ``path``."""
     shares = effective_shares(splits.train, recipe.data)
-    total = sum(shares.values())
+    total = sum(share for name, share in shares.items() if splits.train.get(name))
     sources = []
     for source in recipe.data.sources:
         rows = splits.train.get(source.name, [])
         unsafe = Counter(example.unsafe for example in rows)[1.0]
         sets = ", ".join(f"{name} ({splits.sets[name][0]})" for name in source.sets if name in splits.sets)
-        sources.append(f"| {source.name} | {shares[source.name] / total:.2f} | {len(rows)} | {unsafe} | {sets} |")
+        share = shares[source.name] / total if rows else 0.0
+        sources.append(f"| {source.name} | {share:.2f} | {len(rows)} | {unsafe} | {sets} |")
     given = {
         "sampling": recipe.data.sampling,
         "max_rows": recipe.data.max_rows,
+        "licences": recipe.data.licences,
+        "left_out_by_licence": ", ".join(splits.left_out) or None,
         **recipe.train.model_dump(),
         **_losses(recipe.loss),
         **recipe.regularise.model_dump(),

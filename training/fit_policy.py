@@ -4,78 +4,45 @@
 
 Every held-out row of both recipes (validation and calibration groups) goes through the pipeline itself, so that views,
 windows and calibration are those of a request. Then, in this order: stage 1's threshold by the geometric mean of F1
-over the kinds of source, as TinySafe v2 chose its own; ``route.low`` so that the share of chat prompts that is
-escalated stays within the budget; the stacker's weights and the merged threshold by the same mean, among those with
-which the cascade judges chat prompts at least as well as stage 1 alone, so that escalating never costs there.
+over the kinds of source, as TinySafe v2 chose its own, with chat prompts at the prevalence of traffic and counted
+thrice; ``route.low`` so that the share of chat prompts that is escalated stays within the budget; the stacker's weights
+and the merged threshold by the same mean, among those with which the cascade judges chat prompts at least as well as
+stage 1 alone, so that escalating never costs there; and last how early the hazards escalate that are never left to one
+stage. What chat prompts look like to the fitted policy is kept as its ``[reference]``, by which a server tells that its
+traffic drifts.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.build import build_pipeline
-from cascade.evaluate.rows import Row
-from cascade.evaluate.scoring import Scores, evaluation_pipeline, score_rows
-from cascade.policy import Policy
-from stages.registry import load_stage
-from stages.taxonomy import HAZARD_SLUGS, HAZARDS
-from training.calibrate import stage_logits
-from training.data.groups import fingerprint as text_fingerprint
-from training.data.mix import Example, build_splits
-from training.recipe import load_recipe
+from cascade.policy import Policy, default_policy, parse
+from cascade.policy.reference import Reference, reference
+from cascade.tune.outcomes import NEVER, Rules, escalated, outcomes
+from cascade.tune.sample import Sample
+from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
+from training.held_out import TRAFFIC, HeldOut, held_out, score, unbound
 
 Array = NDArray[np.float64]
-TRAFFIC = "toxicchat"  # the source whose escalation rate is bounded: real prompts to a chatbot
-ROWS_A_SOURCE = 700
 GRID = np.round(np.arange(0.05, 0.985, 0.005), 3)
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)  # of stage 2 in the merge
-# A false alarm on these sources and a miss on those are weighed together, as one kind of traffic.
-KINDS = {
-    "chat": ("toxicchat",),
-    "guard": ("guard_prompts",),
-    "prompts": ("harmful_prompts", "hard_negatives", "harmless", "hazards", "hazard_prompts"),
-}
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Rows with their sources, binary targets and hazard cells [rows, 14] (NaN where unknown)."""
-
-    rows: list[Row]
-    sources: list[str]
-    unsafe: Array
-    hazards: Array
-
-
-def held_out(data: Path, recipes: Sequence[str] = ("tinysafe", "hazard")) -> HeldOut:
-    """Rows held out by every recipe: in no recipe's training part, whatever their case or spacing."""
-    splits = [build_splits(data, load_recipe(name).data, load_recipe(name).system) for name in recipes]
-    seen = {text_fingerprint(e.text) for s in splits for part in s.train.values() for e in part}
-    chosen: dict[str, Example] = {}
-    for split in splits:  # the last one, the hazard recipe, has the hazard cells
-        for example in [*split.validation, *split.calibration]:
-            print_ = text_fingerprint(example.text)
-            if print_ not in seen:
-                chosen[print_] = example
-    by_source: dict[str, list[Example]] = {}
-    for example in chosen.values():
-        by_source.setdefault(example.source, []).append(example)
-    kept = [e for members in by_source.values() for e in members[:: max(1, -(-len(members) // ROWS_A_SOURCE))]]
-    unknown = (float("nan"),) * len(HAZARD_SLUGS)
-    return HeldOut(
-        [Row(str(i), e.text, None, None, (), e.lang) for i, e in enumerate(kept)],
-        [e.source for e in kept],
-        np.array([e.unsafe for e in kept]),
-        np.array([e.labels if len(e.labels) == len(HAZARD_SLUGS) else unknown for e in kept]),
-    )
+# Of the kinds in the mean: chat is the one with as few unsafe prompts as traffic has, the others are half unsafe or
+# more, so that among equals they would pull the threshold down to where most alarms in traffic are false.
+SAY = {"chat": 3.0, "guard": 1.0, "prompts": 1.0}
+# Of unsafe among real prompts to a chatbot (ToxicChat, arXiv:2310.17389); more of the held-out rows are.
+PREVALENCE = {"chat": 0.0733}
+# What one stage alone may never clear: a miss harms a child, or very many people.
+NEVER_ALONE = ("child_exploitation", "indiscriminate_weapons")
+SEEN = 0.98  # of the texts that carry such a hazard, the share that is to reach stage 2
+AT_MOST = 0.5  # of the hazard's own threshold: what escalates it lies lower, always
+FEW = 10  # carriers, below which no share of them is told
 
 
 def logit(p: Array) -> Array:
@@ -84,15 +51,19 @@ def logit(p: Array) -> Array:
     return np.log(clipped / (1 - clipped))
 
 
-def merged(scores: Scores, w2: float) -> Array:
+def merged(scores: Sample, w2: float) -> Array:
     """The stacker's probability with weights 1 - w2 and w2: both logits are calibrated, so that none needs a scale."""
     return 1 / (1 + np.exp(-((1 - w2) * logit(scores.stage1) + w2 * logit(scores.stage2))))
 
 
-def f1(predicted: NDArray[np.bool_], targets: Array) -> float:
-    """F1 of predictions against targets in {0, 1}."""
-    hits = float((predicted & (targets == 1)).sum())
-    return 2 * hits / max(1.0, float(predicted.sum() + (targets == 1).sum()))
+def f1(predicted: NDArray[np.bool_], targets: Array, kind: str = "") -> float:
+    """F1 of predictions against targets in {0, 1}, where a kind has a prevalence as if that share of them were 1."""
+    unsafe = targets == 1
+    weight, share = 1.0, PREVALENCE.get(kind)
+    if share is not None and unsafe.any() and not unsafe.all():
+        weight = (1 - share) / share * float(unsafe.sum()) / float((~unsafe).sum())
+    hits, alarms = float((predicted & unsafe).sum()), weight * float((predicted & ~unsafe).sum())
+    return 2 * hits / max(1.0, hits + alarms + float(unsafe.sum()))
 
 
 @dataclass(frozen=True)
@@ -109,28 +80,24 @@ def operating_point(score: Array, held: HeldOut, at_least: float = 0.0) -> Opera
 
     Both curves are smoothed over neighbouring thresholds: a peak of one row is luck.
     """
-    masks = _kinds(held)
-    table = np.array([[f1((score >= t)[mask], held.unsafe[mask]) for mask in masks] for t in GRID])
-    curves = [np.exp(np.log(np.maximum(table, 1e-6)).mean(1)), table[:, 0]]
+    masks = held.kinds()
+    table = np.array([[f1((score >= t)[rows], held.unsafe[rows], kind) for kind, rows in masks.items()] for t in GRID])
+    logs, say = np.log(np.maximum(table, 1e-6)), [SAY[kind] for kind in masks]
+    curves = [np.exp(np.average(logs, axis=1, weights=say)), table[:, list(masks).index("chat")]]
     mean, chat = (np.convolve(np.pad(c, 3, mode="edge"), np.ones(7) / 7, mode="valid") for c in curves)
     allowed = chat >= min(at_least, chat.max()) - 1e-9
     best = int(np.flatnonzero(allowed)[mean[allowed].argmax()])
     return Operating(float(GRID[best]), float(chat[best]), float(mean[best]))
 
 
-def _kinds(held: HeldOut) -> list[NDArray[np.bool_]]:
-    known = ~np.isnan(held.unsafe)
-    return [np.isin(held.sources, names) & known for names in KINDS.values()]
-
-
-def fit(held: HeldOut, scores: Scores, policy: Policy, budget: float) -> Policy:
+def fit(held: HeldOut, scores: Sample, policy: Policy, budget: float) -> Policy:
     """The policy with its thresholds, band, stacker and hazard thresholds fitted."""
     sources, known = np.array(held.sources), ~np.isnan(held.unsafe)
     alone = operating_point(scores.stage1, held)
     threshold1 = alone.threshold
     low = min(float(np.quantile(scores.stage1[sources == TRAFFIC], 1 - budget)), threshold1)
-    escalated = scores.stage1 >= low
-    points = {w2: operating_point(merged(scores, w2) * escalated, held, alone.chat) for w2 in WEIGHTS}
+    reaches = scores.stage1 >= low
+    points = {w2: operating_point(merged(scores, w2) * reaches, held, alone.chat) for w2 in WEIGHTS}
     # First the weights that keep what stage 1 has on chat prompts, of those the one with the best mean.
     w2 = max(points, key=lambda w: (round(min(points[w].chat, alone.chat), 3), points[w].mean))
     threshold2 = points[w2].threshold
@@ -167,7 +134,7 @@ def _sure(score: Array, targets: Array, floor: float, precision: float = 0.98) -
 
 def _hazard_threshold(score: Array, cells: Array) -> float:
     """The threshold with the best F1 among known cells, with a precision of at least 0.5 where one can be had."""
-    known = ~np.isnan(cells) & ~np.isnan(score)
+    known = ~np.isnan(cells) & (score >= 0)
     if (cells[known] == 1).sum() < 10:
         return 0.5
     score, cells = score[known], cells[known]
@@ -179,51 +146,81 @@ def _hazard_threshold(score: Array, cells: Array) -> float:
     return round(found, 3)
 
 
-def fit_sensitive(policy: Policy, stage1: str, held: HeldOut, share: float = 0.02) -> Policy:
-    """The policy with each ``escalate_at`` raised until it alone would escalate at most ``share`` of the traffic."""
-    stage = load_stage(stage1)
-    texts = [row.text for row, source in zip(held.rows, held.sources, strict=True) if source == TRAFFIC]
-    _, logits, _ = stage_logits(stage, texts)
-    columns = {label: i for i, label in enumerate(stage.info.labels)}
-    rules = dict(policy.hazards)
-    for hazard in HAZARDS:
-        rule = rules[hazard.slug]
-        near = [columns[name] for name in hazard.tinysafe if name in columns]
-        if rule.escalate_at is None or not near:
-            continue
-        p = np.max([[stage.calibration.labels[c](z) for z in logits[:, c]] for c in near], axis=0)
-        at = min(rule.threshold, max(rule.escalate_at, float(np.quantile(p, 1 - share))))
-        rules[hazard.slug] = rule.model_copy(update={"escalate_at": round(at, 3)})
-    return policy.model_copy(update={"hazards": rules})
+@dataclass(frozen=True)
+class Careful:
+    """Where a hazard that is never left to one stage escalates, and why there.
+
+    ``without`` is the share of the carriers that reaches stage 2 for other reasons, ``seen`` with this one, both NaN
+    where there are too few; ``costs`` is the share of chat prompts that it escalates beyond all other reasons.
+    """
+
+    at: float
+    reason: str
+    carriers: int
+    without: float
+    seen: float
+    costs: float
 
 
-async def _score(held: HeldOut, stage1: str, stage2: str) -> tuple[Scores, Policy, str]:
-    pipeline = build_pipeline(stage1_spec=stage1, stage2_spec=stage2)
-    try:
-        scores = await score_rows(held.rows, evaluation_pipeline(pipeline), in_flight=16)
-        infos = [batcher.stage.info for batcher in pipeline.stages.values()]
-        models = " and ".join(f"{info.name}@{info.revision}" for info in infos)
-        return scores, pipeline.policies.get(), models
-    finally:
-        await pipeline.close()
+def careful(policy: Policy, held: HeldOut, scores: Sample, slug: str, share: float) -> Careful:
+    """Finds the highest ``escalate_at`` at which nearly all carriers of a hazard reach stage 2.
+
+    It costs at most ``share`` of the chat prompts; where that is too little for the goal, all of it is spent. It never
+    lies above half of the hazard's own threshold.
+    """
+    column = HAZARD_INDEX[slug]
+    rules = Rules.of(policy)
+    passed = ~escalated(scores, replace(rules, escalate_at=np.full(len(HAZARD_SLUGS), NEVER), audit_rate=0.0))
+    near, carries = scores.near[:, column], held.hazards[:, column] == 1
+    traffic = np.array(held.sources) == TRAFFIC
+
+    def costs(at: float) -> float:
+        return float((passed & (near >= at))[traffic].mean())
+
+    def seen(at: float) -> float:
+        return float((~passed | (near >= at))[carries].mean()) if carries.sum() >= FEW else float("nan")
+
+    highest = AT_MOST * policy.hazards[slug].threshold
+    grid = np.unique(np.append(np.floor(np.clip(near, 0.0, highest) * 1e4) / 1e4, round(highest, 4)))[::-1]
+    affordable = [float(at) for at in grid if costs(at) <= share and at > 0] or [round(highest, 4)]
+    enough = [at for at in affordable if seen(at) >= SEEN]
+    at, reason = (enough[0], f"sees {SEEN:.0%}") if enough else (affordable[-1], f"spends {share:.1%}")
+    return Careful(at, reason, int(carries.sum()), seen(NEVER), seen(at), costs(at))
 
 
-def report(held: HeldOut, scores: Scores, policy: Policy) -> Mapping[str, object]:
-    """What the fitted numbers do on the rows that they were fitted on, by kind of source."""
-    escalated = scores.stage1 >= policy.route.low
-    final = escalated & (merged(scores, policy.merge.stacker.w2) >= policy.stage2.unsafe_threshold)
+def fit_sensitive(
+    policy: Policy, held: HeldOut, scores: Sample, share: float = 0.01
+) -> tuple[Policy, dict[str, Careful]]:
+    """The policy with an ``escalate_at`` of each hazard that is never left to one stage, and the reasons for it."""
+    found = {slug: careful(policy, held, scores, slug, share) for slug in NEVER_ALONE}
+    rules = {
+        slug: rule.model_copy(update={"escalate_at": found[slug].at if slug in found else None})
+        for slug, rule in policy.hazards.items()
+    }
+    return policy.model_copy(update={"hazards": rules}), found
+
+
+def of_traffic(held: HeldOut, scores: Sample, policy: Policy) -> Reference:
+    """What a server compares its traffic with: the chat prompts, under the policy."""
+    chat = held.kinds()["chat"]
+    escalates = escalated(scores, replace(Rules.of(policy), audit_rate=0.0))
+    return reference(scores.stage1[chat], escalates[chat])
+
+
+def report(held: HeldOut, scores: Sample, policy: Policy) -> Mapping[str, object]:
+    """What the fitted numbers do on the rows that they were fitted on, by kind of source; nothing is audited."""
+    done = outcomes(scores, replace(Rules.of(policy), audit_rate=0.0))
     first = scores.stage1 >= policy.stage1.unsafe_threshold
     second = scores.stage2 >= 0.5
     found: dict[str, object] = {"rows": len(held.rows)}
-    for name, members in KINDS.items():
-        mask = np.isin(held.sources, members) & ~np.isnan(held.unsafe)
-        targets = held.unsafe[mask]
+    for name, rows in held.kinds().items():
+        targets = held.unsafe[rows]
         found[name] = {
-            "rows": int(mask.sum()),
-            "stage1_f1": round(f1(first[mask], targets), 4),
-            "stage2_f1_at_0.5": round(f1(second[mask], targets), 4),
-            "cascade_f1": round(f1(final[mask], targets), 4),
-            "escalated": round(float(escalated[mask].mean()), 4),
+            "rows": len(rows),
+            "stage1_f1": round(f1(first[rows], targets, name), 4),
+            "stage2_f1_at_0.5": round(f1(second[rows], targets, name), 4),
+            "cascade_f1": round(f1(done.unsafe[rows], targets, name), 4),
+            "escalated": round(float(done.escalated[rows].mean()), 4),
         }
     return found
 
@@ -234,13 +231,23 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of sets in the uniform form")
     parser.add_argument("--stage1", default="tinysafe", help="an embedded name or a model folder")
     parser.add_argument("--stage2", default="hazard", help="an embedded name or a model folder")
-    parser.add_argument("--budget", type=float, default=0.25, help="share of chat prompts that may be escalated")
+    parser.add_argument("--budget", type=float, default=0.18, help="share of chat prompts that may be escalated")
+    parser.add_argument("--scores", type=Path, help="file that keeps the scores, for training.fit_delegation too")
     parser.add_argument("--out", type=Path, required=True, help="policy file to write")
     arguments = parser.parse_args()
     held = held_out(arguments.data)
-    scores, policy, models = asyncio.run(_score(held, arguments.stage1, arguments.stage2))
-    fitted = fit_sensitive(fit(held, scores, policy, arguments.budget), arguments.stage1, held)
-    arguments.out.write_text(f"# Fitted by training.fit_policy on {models}.\n{fitted.toml}", encoding="utf-8")
+    base = unbound(default_policy())
+    scored = score(held, arguments.stage1, arguments.stage2, base, arguments.scores)
+    scores = scored.sample(base)
+    fitted, reasons = fit_sensitive(fit(held, scores, base, arguments.budget), held, scores)
+    fitted = fitted.model_copy(update={"reference": of_traffic(held, scores, fitted)})
+    lines = [f"# Fitted by training.fit_policy on {scored.names}."]
+    lines += [
+        f"# hazards.{slug}.escalate_at {why.reason}: of {why.carriers} texts that carry it {why.seen:.1%} reach stage "
+        f"2, {why.without:.1%} without it; it escalates {why.costs:.2%} of chat prompts."
+        for slug, why in reasons.items()
+    ]
+    arguments.out.write_text("\n".join(lines) + f"\n{parse(fitted.toml).toml}", encoding="utf-8")
     print(json.dumps(report(held, scores, fitted), indent=1))
 
 

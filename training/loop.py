@@ -35,7 +35,8 @@ from training.schedule import rate
 from training.validate import Predictions, predict, summarise
 
 CHECKPOINT_SECONDS = 240.0
-BEST, RECIPE = "best.safetensors", "recipe.json"
+BEST, RECIPE, CHECKPOINT = "best.safetensors", "recipe.json", "checkpoint.pt"
+SOUP = "soup.txt"  # of a run that is the mean of others: in words, which (training.soup)
 HEADS = ("head", "classifier", "score", "pooler")  # how the modules end that learn at the heads' rate
 TABLES = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
 
@@ -178,7 +179,7 @@ class Trainer:
     @property
     def checkpoint(self) -> Path:
         """Where the run can be taken up again."""
-        return self.out / "checkpoint.pt"
+        return self.out / CHECKPOINT
 
     def _save(self) -> None:
         generators = gather_object([_generators()])

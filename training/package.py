@@ -18,7 +18,7 @@ from stages.manifest import CalibrationNumbers, Golden, Manifest, Scale, Trainin
 from stages.registry import LOADERS
 from stages.runtime.tokens import WindowTokenizer
 from stages.stage import Stage, Window
-from stages.taxonomy import VERSION
+from stages.taxonomy import LEGACY9_VERSION, VERSION
 from stages.trained import Trained
 from training.calibrate import Array, fit_calibration, source_weights, stage_logits
 from training.calibrators import quality
@@ -37,7 +37,7 @@ from training.validate import Predictions, summarise
 KINDS = {
     "tinysafe": ("tinysafe", "category_logits", "tinysafe-7@1"),
     "hazard": ("hazard", "hazard_logits", VERSION),
-    "legacy9": ("hazard", "hazard_logits", f"legacy-9 in {VERSION}"),
+    "legacy9": ("hazard", "hazard_logits", LEGACY9_VERSION),
 }
 SOFTMAX = ("legacy9",)  # names hazards of what something else found unsafe, and does not judge
 MAX_OVERLAP, PARITY_TEXTS = 32, 400

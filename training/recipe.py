@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from stages.manifest import first_problem
 from training.data.rows import DataError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -37,6 +38,7 @@ class Data(_Section):
     validation_cap: int = 400  # rows of a source that are validated on
     calibration_cap: int = 1500  # rows of a source that are calibrated on
     licences: Literal["all", "permissive"] = "all"
+    verdicts: bool = True  # what training/verdicts says of a row goes before its set's own label
     # How draws fall: "shares": a source by its share. "weights": a row by its source's share, as a weighted sampler
     # does. "rows": every row once an epoch. "classes": a label by chance, then one of its rows.
     sampling: Literal["shares", "weights", "rows", "classes"] = "shares"
@@ -106,6 +108,9 @@ class Regularise(_Section):
 class Lora(_Section):
     """Low-rank adaptation (Hu et al. 2021)."""
 
+    # "adapter": the base stays frozen. "all": every weight is tuned, and the network then taken apart into a 4-bit base
+    # and an adapter of this rank (training.loftq).
+    tune: Literal["adapter", "all"] = "adapter"
     r: int = 32
     alpha: int = 64
     dropout: float = 0.1
@@ -141,21 +146,29 @@ def load_recipe(name: str | Path) -> Recipe:
         raise DataError(f"no recipe {name}: give a .toml file or one of {included}")
     try:
         return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
+    except ValidationError as error:
+        raise DataError(f"{path}: {first_problem(error)}") from error
+    except tomllib.TOMLDecodeError as error:
         raise DataError(f"{path}: {error}") from error
 
 
 def overridden(
-    recipe: Recipe, *, epochs: float | None = None, max_rows: int | None = None, accumulate: int | None = None
+    recipe: Recipe,
+    *,
+    epochs: float | None = None,
+    max_rows: int | None = None,
+    accumulate: int | None = None,
+    licences: str | None = None,
 ) -> Recipe:
-    """A recipe with some of its numbers replaced, for a smaller analogue or a smaller machine."""
+    """A recipe with some of its settings replaced: a smaller analogue, a smaller machine, other terms."""
     train = recipe.train.model_dump()
     if epochs is not None:
         train |= {"epochs": epochs, "draws": None, "validate_every": None}
     if accumulate is not None:
         train |= {"accumulate": accumulate}
-    data = recipe.data.model_dump() | ({"max_rows": max_rows} if max_rows is not None else {})
+    given = {"max_rows": max_rows, "licences": licences}
+    data = recipe.data.model_dump() | {key: value for key, value in given.items() if value is not None}
     try:
         return Recipe.model_validate(recipe.model_dump() | {"train": train, "data": data})
     except ValidationError as error:
-        raise DataError(f"{recipe.name}: {error}") from error
+        raise DataError(f"{recipe.name}: {first_problem(error)}") from error

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ from training.data.mix import Splits, build_splits
 from training.data.rows import DataError
 from training.decoder import package_decoder
 from training.draws import rows_to_train_on
-from training.loop import BEST, RECIPE, Trainer
+from training.loftq import take_apart
+from training.loop import BEST, RECIPE, SOUP, Trainer
 from training.package import Provenance, package, trained
 from training.publish import publish
 from training.quantise import assert_parity
@@ -53,6 +57,8 @@ def run(recipe: Recipe, data: Path, out: Path, base: str | None = None, *, resum
     keep_freed_memory()
     quiet()
     splits = build_splits(data, recipe.data, recipe.system)
+    if PartialState().is_main_process:
+        _show_left_out(recipe, splits)
     with PartialState().main_process_first():  # one process fetches, the others find
         found = find_base(base or recipe.base, out)
     system = build_system(recipe, found.folder)
@@ -77,6 +83,8 @@ def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Man
     recipe = Recipe.model_validate_json((trained / RECIPE).read_bytes())
     splits = build_splits(data, recipe.data, recipe.system)
     found = find_base(base or recipe.base, trained)
+    if (trained / SOUP).is_file():
+        found = replace(found, described=f"{found.described}, {(trained / SOUP).read_text(encoding='utf-8')}")
     system = build_system(recipe, found.folder)
     unexpected = system.network.load_state_dict(load_file(trained / BEST), strict=False).unexpected_keys
     if unexpected:
@@ -91,11 +99,11 @@ def finish(recipe: Recipe, system: System, base: Base, splits: Splits, model: Pa
     open_terms = all(terms[1] == "permissive" for terms in splits.sets.values())
     provenance = Provenance(
         name=recipe.name,
-        base=base.described,
+        base=f"{base.described}, all weights tuned" if recipe.lora and recipe.lora.tune == "all" else base.described,
         licence=PERMISSIVE if open_terms else NON_COMMERCIAL,
         scripts=base.scripts,
     )
-    splits = Splits(rows_to_train_on(splits.train, recipe), splits.validation, splits.calibration, splits.sets)
+    splits = replace(splits, train=rows_to_train_on(splits.train, recipe))
     if recipe.system in DECODERS:
         manifest = package_decoder(recipe, system, base, splits, provenance, model)
     else:
@@ -118,13 +126,29 @@ def _plain(recipe: Recipe, system: System, base: Base, model: Path) -> nn.Module
         adapted: Any = copy.deepcopy(system.saved)
         whole = network_of(recipe.system, adapted.merge_and_unload()).eval()
     else:
-        save_base(base.folder, model)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = base.folder
+            if recipe.lora.tune == "all":
+                folder = Path(scratch)
+                network = take_apart(network, recipe.lora, system.model_type, base.folder, folder)
+            save_base(folder, model)
         save_adapter(network, model)
         # What the files say, put together again, must be what was trained; and the merge must equal the two parts.
         assert_parity(network, load_adapted(model, len(system.labels)), what="the saved base and adapter")
         whole = merged(network)
     assert_parity(network, whole, what="the merged network")
     return whole
+
+
+def _show_left_out(recipe: Recipe, splits: Splits) -> None:
+    """Tells which sets the licence filter took away, and which sources are empty without them."""
+    if not splits.left_out:
+        return
+    emptied = [source.name for source in recipe.data.sources if not splits.sets.keys() & set(source.sets)]
+    lines = [f"  {name}: {licence} ({kind})" for name, (licence, kind) in sorted(splits.left_out.items())]
+    print(f"licences = {recipe.data.licences}: {len(lines)} left out", *lines, sep="\n", file=sys.stderr)
+    if emptied:
+        print(f"  sources without a set: {', '.join(emptied)}", file=sys.stderr)
 
 
 def quiet() -> None:

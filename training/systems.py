@@ -94,6 +94,6 @@ def build_system(recipe: Recipe, base: Path) -> System:
         )
         return System(network, tokenizer, pad_id, labels, kind)
     network = HazardNetwork(backbone, hidden=hidden, labels=len(labels), dropout=regularise.dropout)
-    if recipe.lora:
+    if recipe.lora and recipe.lora.tune == "adapter":
         network = with_lora(network, recipe.lora, kind, heads=["head"])
     return System(network, tokenizer, pad_id, labels, kind)

@@ -7,7 +7,7 @@ the share of harmless texts that is escalated, which is the price of keeping it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 
 from cascade.bench.search import QUERIES, wins
-from cascade.bench.transformations import TRANSFORMATIONS
+from cascade.bench.transformations import TRANSFORMATIONS, Transformation
+from cascade.bulk import check_patiently, in_order
+from cascade.content import check_request
 from cascade.errors import UnsupportedError
 from cascade.evaluate.metrics import Bools, bootstrap, ratio
 from cascade.evaluate.rows import DataError, Row, open_text, parse_row
 from cascade.evaluate.run import cpu_model, versions
 from cascade.evaluate.scoring import Judged, Scores, evaluation_pipeline, score_rows
 from cascade.pipeline import Pipeline
+from cascade.v1.check_pb2 import ROUTE_REASON_TRIGGERED, Route
 from stages.manifest import file_hash
 
 OnRow = Callable[[], None]
@@ -49,9 +52,21 @@ def read_sample(path: Path, limit: int) -> tuple[list[Row], list[Row]]:
     return sample[True], sample[False]
 
 
-def steps(unsafe: Sequence[Row], harmless: Sequence[Row], searched: int) -> int:
+def chosen(names: Sequence[str]) -> dict[str, Transformation]:
+    """The transformations of these names, all if there are none.
+
+    Raises:
+        DataError: there is no transformation of that name.
+    """
+    for name in names:
+        if name not in TRANSFORMATIONS:
+            raise DataError(f"no disguise is called {name!r}; there are {', '.join(TRANSFORMATIONS)}")
+    return {name: transform for name, transform in TRANSFORMATIONS.items() if not names or name in names}
+
+
+def steps(unsafe: Sequence[Row], harmless: Sequence[Row], searched: int, disguises: int = len(TRANSFORMATIONS)) -> int:
     """How often ``on_row`` is called by :func:`measure`."""
-    return (len(unsafe) + len(harmless)) * (1 + len(TRANSFORMATIONS)) + min(searched, len(unsafe))
+    return (len(unsafe) + len(harmless)) * (1 + disguises) + min(searched, len(unsafe))
 
 
 async def measure(
@@ -60,6 +75,7 @@ async def measure(
     harmless: Sequence[Row],
     pipeline: Pipeline,
     *,
+    disguises: Mapping[str, Transformation] = TRANSFORMATIONS,
     queries: int = QUERIES,
     searched: int = 50,
     seed: int = 0,
@@ -73,6 +89,7 @@ async def measure(
         unsafe: the texts to disguise.
         harmless: the texts whose escalation is the price.
         pipeline: what to measure, under its default policy.
+        disguises: what is done to each text, by name.
         queries: that the search may make for a text.
         searched: texts that the search tries, of those that stage 2 catches as they stand.
         seed: of the transformations, the search and the bootstrap.
@@ -92,12 +109,29 @@ async def measure(
     async def score(rows: Sequence[Row]) -> Scores:
         return await score_rows(rows, checker, in_flight=in_flight, on_row=lambda row: on_row())
 
-    plain, plain_harmless = await score(unsafe), await score(harmless)
-    reports = [_report("none", plain, plain_harmless, threshold, seed)]
-    for name, transform in TRANSFORMATIONS.items():
+    async def route(rows: Sequence[Row]) -> list[Route]:
+        """What becomes of rows under the policy; stage 2 is asked only where the policy asks it."""
+        found: list[Route] = []
+
+        async def ask(row: Row) -> Route:
+            request = check_request(row.text, row.response, request_id="-")
+            return (await check_patiently(pipeline, request)).route
+
+        def done(row: Row, answer: Route) -> None:
+            found.append(answer)
+            on_row()
+
+        await in_order(rows, ask, done, in_flight=in_flight, characters=lambda row: len(row.text))
+        return found
+
+    plain, routes = await score(unsafe), await route(harmless)
+    reports, outcomes = [_report("none", plain, routes, threshold, seed)], []
+    for name, transform in disguises.items():
         rng = Random(f"{seed} {name}")
         variants = [[replace(row, text=transform(row.text, rng)) for row in rows] for rows in (unsafe, harmless)]
-        reports.append(_report(name, await score(variants[0]), await score(variants[1]), threshold, seed))
+        scores = await score(variants[0])
+        reports.append(_report(name, scores, await route(variants[1]), threshold, seed))
+        outcomes.append(_outcome(scores, threshold))
 
     async def search(row: Row, number: int) -> bool:
         async def ask(text: str) -> Judged:
@@ -111,7 +145,8 @@ async def measure(
     targets = [row for row, caught in zip(unsafe, plain.stage2 >= threshold, strict=True) if caught][:searched]
     won = [await search(row, number) for number, row in enumerate(targets)]
     infos = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
-    triggered = plain_harmless.escalated & (plain_harmless.reason == "TRIGGERED")
+    triggered = [route.reason == ROUTE_REASON_TRIGGERED for route in routes]
+    pooled = [np.concatenate(part) for part in zip(*outcomes, strict=True)] or [np.zeros(0, bool)] * 2
     return {
         "file": path.name,
         "sha256": file_hash(path),
@@ -121,22 +156,27 @@ async def measure(
         "policy": {"name": policy.name, "revision": policy.revision, "stage2_threshold": threshold},
         "seed": seed,
         "rows": {"unsafe": len(unsafe), "harmless": len(harmless)},
-        "harmless_escalated": float(plain_harmless.escalated.mean()),
-        "harmless_escalated_by_triggers_alone": float(triggered.mean()),
+        "harmless_escalated": reports[0]["harmless_escalated"],
+        "harmless_escalated_by_triggers_alone": float(np.mean(triggered)),
         "transformations": reports,
+        "all_transformations": _share(pooled[0], pooled[1], seed),
         "search": {"queries": queries, **_share(np.array(won, bool), np.ones(len(won), bool), seed)},
     }
 
 
-def _report(name: str, unsafe: Scores, harmless: Scores, threshold: float, seed: int) -> dict[str, Any]:
-    caught = unsafe.stage2 >= threshold
-    lost = caught & ~unsafe.escalated & ~unsafe.unsafe
+def _report(name: str, unsafe: Scores, harmless: Sequence[Route], threshold: float, seed: int) -> dict[str, Any]:
     return {
         "name": name,
-        **_share(lost, caught, seed),
+        **_share(*_outcome(unsafe, threshold), seed),
         "recall": float(unsafe.unsafe.mean()),
-        "harmless_escalated": float(harmless.escalated.mean()),
+        "harmless_escalated": float(np.mean([route.escalated for route in harmless])),
     }
+
+
+def _outcome(unsafe: Scores, threshold: float) -> tuple[Bools, Bools]:
+    """Which rows were lost, and which stage 2 alone would have caught."""
+    caught: Bools = unsafe.stage2 >= threshold
+    return caught & ~unsafe.escalated & ~unsafe.unsafe, caught
 
 
 def _share(lost: Bools, caught: Bools, seed: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cascade.cli import benches
 from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Threads, open_pipeline
 
 commands = typer.Typer(no_args_is_help=True, help="Measure what no score of a labelled set tells.")
@@ -17,6 +18,11 @@ commands = typer.Typer(no_args_is_help=True, help="Measure what no score of a la
 def register(app: typer.Typer) -> None:
     """Adds the command."""
     app.add_typer(commands, name="bench")
+
+
+commands.command()(benches.length)
+commands.command()(benches.conversations)
+commands.command()(benches.streams)
 
 
 @commands.callback()
@@ -36,6 +42,10 @@ def evasion(
         ),
     ],
     limit: Annotated[int, typer.Option(min=1, help="Rows of each kind that are used, from the first on.")] = 200,
+    disguise: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this disguise, by its name in the table; may be given again.", show_default=False),
+    ] = None,
     queries: Annotated[int, typer.Option(min=1, help="Texts that the black-box search may try for each row.")] = 60,
     searched: Annotated[int, typer.Option(min=0, help="Rows that the black-box search attacks.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the transformations, the search and the bootstrap.")] = 0,
@@ -60,20 +70,22 @@ def evasion(
     from rich.console import Console
     from rich.progress import Progress
 
-    from cascade.bench.evasion import measure, read_sample, steps
+    from cascade.bench.evasion import chosen, measure, read_sample, steps
     from cascade.errors import CascadeError
 
     unsafe, harmless = read_sample(file, limit)
+    disguises = chosen(disguise or [])
 
     async def run() -> dict[str, Any]:
         async with open_pipeline(stage1, stage2, policy, threads, allow_score_drift) as pipeline:
             with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
-                task = bar.add_task("texts", total=steps(unsafe, harmless, searched))
+                task = bar.add_task("texts", total=steps(unsafe, harmless, searched, len(disguises)))
                 return await measure(
                     file,
                     unsafe,
                     harmless,
                     pipeline,
+                    disguises=disguises,
                     queries=queries,
                     searched=searched,
                     seed=seed,
@@ -107,6 +119,8 @@ def _show(report: dict[str, Any]) -> None:
             f"{row['recall']:.3f}",
             f"{row['harmless_escalated']:.3f}",
         )
+    found = report["all_transformations"]
+    table.add_row("all disguises", str(found["caught_by_stage2"]), str(found["lost"]), _loss(found), "", "")
     found = report["search"]
     table.add_row(
         f"search, {found['queries']} queries", str(found["caught_by_stage2"]), str(found["lost"]), _loss(found), "", ""

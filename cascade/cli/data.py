@@ -12,6 +12,7 @@ import typer
 
 from cascade.cli.extras import needs_extra
 from cascade.cli.options import Json
+from cascade.cli.verdicts import add as add_verdicts
 
 if TYPE_CHECKING:
     from training.data.llm.prices import Estimate
@@ -31,6 +32,7 @@ commands = typer.Typer(no_args_is_help=True, help="Import, check, relabel and sy
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
+    add_verdicts(commands)
     app.add_typer(commands, name="data")
 
 

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from stages.stage import ModelInfo
 
 CODE_LICENCE = "Apache-2.0"
+FITTED = "fitted on held-out rows"
+UNFITTED = "none, so that the default policy's thresholds mean little here: fit a policy on it with `cascade tune`"
 
 Models = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Embedded names, model folders, folders as published or hub ids. Default: all embedded models.",
+        help="Embedded names, model folders, folders as published, hub ids or grpc(s):// addresses. Default: all "
+        "embedded models.",
         show_default=False,
     ),
 ]
@@ -50,6 +53,7 @@ def list_models(models: Models = None, json: Json = False) -> None:
         for key in ("kind", "revision", "taxonomy", "labels", "base", "quantisation"):
             value = model[key]
             table.add_row(key, ", ".join(value) if isinstance(value, list) else value)
+        table.add_row("calibration", FITTED if model["calibrated"] else UNFITTED)
         table.add_row("weights' licence", model["licence"])
         table.add_row("code's licence", CODE_LICENCE)
         trained_on = ", ".join(f"{name} ({licence})" for name, licence in model["training_sets"].items())
@@ -115,25 +119,44 @@ def _embedded() -> list[str]:
 def _described(spec: str) -> dict[str, Any]:
     """What a model is: by its manifest or, for a folder as its author published it, by what is in it."""
     from stages.contents import Contents
+    from stages.encoder import calibration_of
     from stages.manifest import NAME, Manifest
     from stages.published import recognise
     from stages.registry import resolve
+    from stages.remote.place import is_place
     from stages.trained import Trained
 
+    if is_place(spec):
+        return _described_remotely(spec)
     folder = resolve(spec)
     if (folder / NAME).exists():
         manifest = Manifest.load(folder)
         sets = {entry.name: entry.licence for entry in manifest.training_sets}
-        return _row(spec, manifest.info(), manifest.base, manifest.quantisation, sets)
+        fitted = calibration_of(manifest.calibration).fitted
+        return _row(spec, manifest.info(), manifest.base, manifest.quantisation, sets, fitted)
     system, trained = recognise(folder), Trained.load(folder)
     info = system.info(Contents(folder))
     if trained is None:
-        return _row(spec, info, system.base, "as published", {})
+        return _row(spec, info, system.base, "as published", {}, False)
     sets = {entry.name: entry.licence for entry in trained.training_sets}
-    return _row(spec, trained.info(info), trained.base, "as its system publishes it", sets)
+    fitted = trained.calibration is not None and calibration_of(trained.calibration).fitted
+    return _row(spec, trained.info(info), trained.base, "as its system publishes it", sets, fitted)
 
 
-def _row(spec: str, info: ModelInfo, base: str, quantisation: str, training_sets: dict[str, str]) -> dict[str, Any]:
+def _described_remotely(spec: str) -> dict[str, Any]:
+    """What a model on another machine says of itself."""
+    from stages.remote.client import open_remote
+
+    stage = open_remote(spec)
+    try:
+        return _row(stage.info.device, stage.info, "not told", stage.info.runtime, {}, stage.calibration.fitted)
+    finally:
+        stage.close()
+
+
+def _row(
+    spec: str, info: ModelInfo, base: str, quantisation: str, training_sets: dict[str, str], calibrated: bool
+) -> dict[str, Any]:
     return {
         "model": spec,
         "name": info.name,
@@ -143,6 +166,7 @@ def _row(spec: str, info: ModelInfo, base: str, quantisation: str, training_sets
         "labels": list(info.labels),
         "base": base,
         "quantisation": quantisation,
+        "calibrated": calibrated,
         "licence": info.licence,
         "code_licence": CODE_LICENCE,
         "training_sets": training_sets,

@@ -18,7 +18,13 @@ Stage1 = Annotated[
     str,
     typer.Option(help="Model of stage 1: an embedded name, a model folder, a folder as published, or a hub id."),
 ]
-Stage2 = Annotated[str, typer.Option(help='Model of stage 2, or "none" to judge with stage 1 alone.')]
+Stage2 = Annotated[
+    str,
+    typer.Option(
+        help='Model of stage 2: as for stage 1, "none" to judge with stage 1 alone, or the address of a server that '
+        "runs it: grpcs://HOST:PORT, or grpc:// on this machine."
+    ),
+]
 PolicyFile = Annotated[
     Path | None, typer.Option("--policy", help="Policy file. Default: the built-in policy.", show_default=False)
 ]
@@ -35,6 +41,13 @@ AllowScoreDrift = Annotated[
     typer.Option(
         "--allow-score-drift",
         help="Go on although a model scores its golden texts differently on this CPU than where it was calibrated.",
+    ),
+]
+Server = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="The server: HOST:PORT, or grpcs://HOST:PORT?ca=FILE&token_file=FILE where it has TLS and tokens.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

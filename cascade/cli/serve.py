@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cascade.cli import observing
+from cascade.cli import security as guards
 from cascade.cli.options import HAZARD, NONE, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Stage2, Threads
 
 if TYPE_CHECKING:
     from cascade.serve.stage_host import HostedStage
 
 CPU = "cpu"
+CONNECTION_AGE_S = 300.0
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -26,6 +29,13 @@ class Runtime(StrEnum):
 
     onnxruntime = "onnxruntime"
     torch = "torch"
+
+
+class Dtype(StrEnum):
+    """In which numbers torch computes."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 class LogLevel(StrEnum):
@@ -43,7 +53,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on, for gRPC and metrics.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="gRPC port; 0 picks a free one.")] = 50051,
     metrics_port: Annotated[
         int | None,
@@ -54,13 +64,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    insecure_public: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-public",
-            help="Listen on an address that other machines reach, although this release has neither TLS nor tokens.",
-        ),
-    ] = False,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address for the metrics, which are plain HTTP for whoever reaches it; no texts.")
+    ] = "127.0.0.1",
+    insecure_public: guards.InsecurePublic = False,
+    tls_cert: guards.TlsCert = None,
+    tls_key: guards.TlsKey = None,
+    tls_client_ca: guards.TlsClientCa = None,
+    token_file: guards.TokenFile = None,
     stage1: Stage1 = TINYSAFE,
     stage2: Stage2 = HAZARD,
     runtime: Annotated[
@@ -73,6 +84,13 @@ def serve(
     device: Annotated[
         str, typer.Option(help="Where stage 2 runs: cpu, cuda or cuda:N. Stage 1 runs on the CPU.")
     ] = CPU,
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(
+            help="In which numbers torch computes stage 2. Default: bfloat16 on a GPU that has it, else float32.",
+            show_default=False,
+        ),
+    ] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="The same as --device cuda. Needs the extra `gpu`.")] = False,
     gpu_memory_mb: Annotated[
         int | None,
@@ -90,14 +108,83 @@ def serve(
     threads: Threads = None,
     allow_score_drift: AllowScoreDrift = False,
     policy: PolicyFile = None,
+    watch: Annotated[
+        bool,
+        typer.Option(help="Apply a policy file and model folders that change on disk, as SIGHUP does."),
+    ] = True,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Folder that keeps the policies that were applied, so that they outlive the server. Default: they are "
+            "kept in memory.",
+            show_default=False,
+        ),
+    ] = None,
     max_text_bytes: Annotated[int, typer.Option(min=1, help="UTF-8 bytes that one content may have.")] = 1_000_000,
     max_batch: Annotated[int, typer.Option(min=1, help="Requests that one BatchCheck may have.")] = 256,
     max_queue: Annotated[
         int, typer.Option(min=1, help="Windows of text that may wait for a stage; beyond it calls are refused.")
     ] = 8192,
+    max_streams: guards.MaxStreams = 1000,
+    stream_idle_s: guards.StreamIdleS = 300.0,
+    audit_log: guards.AuditLog = None,
+    audit_level: guards.AuditLevelOption = guards.AuditLevel.metadata,
+    audit_fsync: guards.AuditFsyncOption = guards.AuditFsync.interval,
+    audit_max_mb: guards.AuditMaxMb = 100,
+    audit_keep: guards.AuditKeep = 0,
+    audit_on_error: guards.AuditOnErrorOption = guards.AuditOnError.refuse,
+    audit_salt: guards.AuditSalt = None,
+    stage_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=0.001, help="Seconds that a stage may take for a batch; beyond it the stage counts as failed."
+        ),
+    ] = 30.0,
+    max_in_flight: Annotated[
+        int, typer.Option(min=1, help="Contents under way at a time, at most half of them in bulk; beyond it: refused.")
+    ] = 1024,
+    max_in_flight_mb: Annotated[
+        int, typer.Option(min=1, help="Megabytes of requests under way at a time; beyond it calls are refused.")
+    ] = 64,
+    target_wait_ms: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Milliseconds that a content should wait for a stage under the heaviest load: the more a server has "
+            "to refuse, the nearer to this it keeps its queues; with less to do they may be 25 times as long.",
+        ),
+    ] = 15.0,
+    caller_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="Contents a second that one caller may send. Default: no bound.", show_default=False
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes that answer. Several share the port, one process of stage 2, quotas, audit and metrics; "
+            "one that dies is started again. --threads is for all of them together.",
+        ),
+    ] = 1,
+    max_connection_age_s: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds after which a connection is asked to be made anew, give or take a tenth, so that it may come "
+            f"to another process; 0 for never. Default: {CONNECTION_AGE_S:g} with several workers, else never.",
+            show_default=False,
+        ),
+    ] = None,
     drain_s: Annotated[
         float, typer.Option(min=0, help="Seconds that calls under way have to finish on SIGTERM.")
     ] = 10.0,
+    cache_entries: observing.CacheEntries = 16_384,
+    cache_mb: observing.CacheMb = 32,
+    otel_endpoint: observing.OtelEndpoint = None,
+    access_log: observing.AccessLog = False,
     log_level: Annotated[LogLevel, typer.Option(help="The least that is logged to stderr.")] = LogLevel.info,
 ) -> None:
     """Serve the cascade over gRPC until SIGTERM or SIGINT.
@@ -110,40 +197,78 @@ def serve(
     from cascade.serve.endpoint import Endpoint
 
     device = "cuda" if gpu and device == CPU else device
-    hosted = _hosted(stage2, runtime, device, gpu_memory_mb, adapter or [], threads, log_level)
-    endpoint = Endpoint(host, port, metrics_port, drain_s)
-    if endpoint.is_public and not insecure_public:
-        raise typer.BadParameter(
-            f"{host} can be reached from other machines, and this release has neither TLS nor tokens: put a proxy that "
-            "has them in front of 127.0.0.1, or say --insecure-public if the network itself is guarded",
-            param_hint="--host",
-        )
+    hosted = _hosted(stage2, runtime, device, dtype, gpu_memory_mb, adapter or [], threads, log_level)
+    if workers > 1 and hosted is None:
+        hosted = _shared(stage2, threads, log_level, allow_score_drift)
+    endpoint = Endpoint(host, port, metrics_port, drain_s, metrics_host)
+    guards.check_public(endpoint, tls_cert, insecure_public)
+    audit = guards.Audit(audit_log, audit_level, audit_fsync, audit_max_mb, audit_keep, audit_on_error, audit_salt)
+    tls = guards.tls_files(tls_cert, tls_key, tls_client_ca)
+    told = observing.observe(access_log, otel_endpoint)
     from cascade.build import build_pipeline
+    from cascade.cores import usable_cores
     from cascade.limits import Limits
     from cascade.observe import logs
-    from cascade.observe.metrics import Metrics
-    from cascade.serve import server
-    from cascade.serve.stage_host import StageHost
+    from cascade.serve import server, supervisor
+    from cascade.serve.admission import AdmissionSettings
+    from cascade.serve.config import Config
+    from cascade.serve.security import Security
+    from cascade.serve.sources import Sources
 
-    logs.configure(log_level.value)
-    stage_host = StageHost(hosted) if hosted else None
+    logs.configure(log_level.value, access=access_log)
     load = partial(
         build_pipeline,
         stage1_spec=stage1,
         stage2_spec=None if stage2 == NONE else stage2,
-        policy_path=policy,
-        limits=Limits(max_text_bytes=max_text_bytes, max_batch=max_batch, max_queued_windows=max_queue),
-        threads=threads,
+        limits=Limits(
+            max_text_bytes=max_text_bytes,
+            max_batch=max_batch,
+            max_queued_windows=max_queue,
+            stage_timeout_s=stage_timeout_s,
+        ),
+        threads=max(1, (threads or usable_cores()) // workers),
         allow_score_drift=allow_score_drift,
-        open_stage2=stage_host.open if stage_host else None,
+        stage2_batch_tokens=hosted.batch_tokens if hosted else 0,
+        cache_entries=cache_entries,
+        cache_bytes=cache_mb * 2**20,
     )
-    asyncio.run(server.serve(endpoint, load, Metrics(), announce=partial(print, flush=True), host=stage_host))
+    config = Config(
+        endpoint=endpoint,
+        sources=Sources(policy, {"stage1": stage1} | ({} if stage2 == NONE else {"stage2": stage2})),
+        load=load,
+        hosted=hosted,
+        state_dir=state_dir,
+        watch=watch,
+        log_level=log_level.value,
+        workers=workers,
+        max_connection_age_s=(CONNECTION_AGE_S if workers > 1 else 0.0)
+        if max_connection_age_s is None
+        else max_connection_age_s,
+        observe=told,
+        admission=AdmissionSettings(
+            max_calls=max_in_flight,
+            max_bytes=max_in_flight_mb * 2**20,
+            target_wait_s=target_wait_ms / 1000,
+            rate=caller_rate,
+        ),
+        security=Security(
+            tls=tls,
+            token_file=token_file.absolute() if token_file else None,
+            public=endpoint.is_public,
+            audit=audit.settings(),
+            max_streams=max_streams,
+            stream_idle_s=stream_idle_s,
+        ),
+    )
+    run = supervisor.supervise if workers > 1 else server.serve
+    asyncio.run(run(config, announce=partial(print, flush=True)))
 
 
 def _hosted(
     stage2: str,
     runtime: Runtime | None,
     device: str,
+    dtype: Dtype | None,
     memory_mb: int | None,
     adapters: list[str],
     threads: int | None,
@@ -156,6 +281,7 @@ def _hosted(
         DependencyError: packages of the torch runtime are missing.
     """
     from cascade.serve.device import DEVICE, require_packages
+    from stages.remote.place import is_place
 
     if not DEVICE.fullmatch(device):
         raise typer.BadParameter(f"{device} is no device: cpu, cuda or cuda:N is", param_hint="--device")
@@ -165,23 +291,42 @@ def _hosted(
     if memory_mb is not None and not on_gpu:
         raise typer.BadParameter("it bounds a GPU's memory: say --gpu too", param_hint="--gpu-memory-mb")
     if not on_gpu and runtime is not Runtime.torch:
-        if adapters:
-            raise typer.BadParameter("adapters need --gpu or --runtime torch", param_hint="--adapter")
+        for given, hint in ((adapters, "--adapter"), (dtype, "--dtype")):
+            if given:
+                raise typer.BadParameter("needs --gpu or --runtime torch", param_hint=hint)
         return None
-    if stage2 == NONE:
-        raise typer.BadParameter("without a stage 2 there is nothing to run on torch", param_hint="--stage2")
+    if stage2 == NONE or is_place(stage2):
+        raise typer.BadParameter("there is no stage 2 here that could run on torch", param_hint="--stage2")
     require_packages("--gpu" if on_gpu else "--runtime torch")
 
-    from cascade.build import usable_cores
+    from cascade.cores import usable_cores
     from cascade.serve.stage_host import HostedStage
 
     return HostedStage(
         spec=stage2,
         threads=threads or usable_cores(),
         device=device,
+        dtype=dtype.value if dtype else None,
         adapters=_adapters(adapters),
         memory_mb=memory_mb,
         log_level=log_level.value,
+    )
+
+
+def _shared(stage2: str, threads: int | None, log_level: LogLevel, allow_score_drift: bool) -> HostedStage | None:
+    """The one process of stage 2 that workers share, on ONNX Runtime; None if stage 2 is elsewhere or nowhere."""
+    from cascade.cores import usable_cores
+    from cascade.serve.stage_host import HostedStage
+    from stages.remote.place import is_place
+
+    if stage2 == NONE or is_place(stage2):
+        return None
+    return HostedStage(
+        spec=stage2,
+        threads=threads or usable_cores(),
+        log_level=log_level.value,
+        runtime=Runtime.onnxruntime.value,
+        allow_score_drift=allow_score_drift,
     )
 
 

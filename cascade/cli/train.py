@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cascade.cli.extras import needs_extra
+
+
+class Licences(StrEnum):
+    """Which sets may be trained on."""
+
+    all = "all"
+    permissive = "permissive"
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +46,13 @@ def train(
     accumulate: Annotated[
         int | None, typer.Option(min=1, help="Batches before a step: a larger batch in the same memory.")
     ] = None,
+    licences: Annotated[
+        Licences | None,
+        typer.Option(
+            help="permissive leaves out every set whose licence is not, and prints them. Default: the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
 ) -> None:
     """Train a stage, export it to int8, calibrate it and write its manifest and card.
@@ -48,7 +63,13 @@ def train(
     with needs_extra("train"):
         from training.recipe import load_recipe, overridden
         from training.run import run
-    chosen = overridden(load_recipe(recipe), epochs=epochs, max_rows=max_rows, accumulate=accumulate)
+    chosen = overridden(
+        load_recipe(recipe),
+        epochs=epochs,
+        max_rows=max_rows,
+        accumulate=accumulate,
+        licences=licences.value if licences else None,
+    )
     manifest = run(chosen, data, out, base, resume=resume)
     if manifest is not None:  # the first of several processes
         print(f"{out / 'model'}: {manifest.name}@{manifest.revision}")

@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -76,6 +76,14 @@ def tune_policy(
         ),
     ] = False,
     policy: PolicyFile = None,
+    router: Annotated[
+        Literal["band", "margin", "delegation"] | None,
+        typer.Option(
+            help="Kind of router that is tuned. Margins are fitted on the half that is searched; a delegation router's "
+            "network is that of --policy, by `python -m training.fit_delegation`. Default: the kind of --policy.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the policy that is written.")] = "tuned",
     report: Annotated[
         Path | None,
@@ -107,6 +115,7 @@ def tune_policy(
     """
     from cascade.policy import default_policy, load
     from cascade.tune.report import html
+    from cascade.tune.routing import with_kind
     from cascade.tune.run import Aim, Source, tune
     from cascade.tune.wishes import WishError, parse_wishes
 
@@ -115,6 +124,7 @@ def tune_policy(
     except WishError as error:
         raise typer.BadParameter(str(error)) from error
     base = default_policy() if policy is None else load(policy)
+    base = base if router is None else with_kind(base, router)
     source = Source(data, None if from_log else out.with_name(out.name + ".scores.jsonl"))
     rows = [] if from_log else source.read()
     page = report or out.with_suffix(".html")

@@ -1,4 +1,4 @@
-"""Binary metrics with bootstrap intervals: labels, decisions and scores -> precision, recall, F1, FPR, AUROC, AUPRC.
+"""Binary metrics with bootstrap intervals: labels, decisions and scores -> precision, recall, F1, FPR, areas.
 
 Every metric is written for *weighted* rows. The figure itself gives each row the weight 1; a bootstrap resample of
 Efron (1979) gives each row the number of times that it was drawn, so one piece of code makes both.
@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 Metric = Callable[[Floats], Floats]
 
 RESAMPLES = 1000
+MAX_FPR = 0.01
+MIN_RECALL = 0.95
 _ROWS_AT_ONCE = 2_000_000
 """Cells of the weight matrix that are held in memory at once (16 MB as doubles)."""
 
@@ -86,10 +88,13 @@ def decision_metrics(positive: Bools, decided: Bools) -> dict[str, Metric]:
 
 
 def ranking_metrics(positive: Bools, scores: Floats) -> dict[str, Metric]:
-    """Area under the ROC curve (ties count half) and average precision; both arguments have shape (rows,).
+    """How well scores rank, whatever the threshold; both arguments have shape (rows,).
 
-    Average precision is the sum over distinct thresholds of precision times the recall gained there, as
-    ``sklearn.metrics.average_precision_score`` computes it; rows of the same score come in together.
+    ``auroc`` is the area under the ROC curve (ties count half). ``auprc`` is the sum over distinct thresholds of
+    precision times the recall gained there, as ``sklearn.metrics.average_precision_score`` computes it; rows of the
+    same score come in together. ``recall_at_fpr`` is the largest recall of a threshold whose false-positive rate is at
+    most :data:`MAX_FPR`, ``fpr_at_recall`` the least false-positive rate of one whose recall is at least
+    :data:`MIN_RECALL`.
     """
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
@@ -116,7 +121,37 @@ def ranking_metrics(positive: Bools, scores: Floats) -> dict[str, Metric]:
         area = ratio(np.sum(gained * precision, axis=1), true[:, -1])
         return np.where(false[:, -1] > 0, area, np.nan)  # without negatives every ranking has the area 1
 
-    return {"auroc": auroc, "auprc": auprc}
+    def rates(weights: Floats) -> tuple[Floats, Floats]:
+        true, false = steps(weights)
+        return ratio(true, true[:, -1:]), ratio(false, false[:, -1:])
+
+    def recall_at_fpr(weights: Floats) -> Floats:
+        recall, fpr = rates(weights)
+        best = np.max(np.where(fpr <= MAX_FPR, recall, 0.0), axis=1)
+        return np.where(np.isnan(recall[:, -1] + fpr[:, -1]), np.nan, best)
+
+    def fpr_at_recall(weights: Floats) -> Floats:
+        recall, fpr = rates(weights)
+        least = np.min(np.where(recall >= MIN_RECALL, fpr, 1.0), axis=1)
+        return np.where(np.isnan(recall[:, -1] + fpr[:, -1]), np.nan, least)
+
+    return {"auroc": auroc, "auprc": auprc, "recall_at_fpr": recall_at_fpr, "fpr_at_recall": fpr_at_recall}
+
+
+def selective_metrics(wrong: Bools, sureness: Floats) -> dict[str, Metric]:
+    """The area under the risk-coverage curve, ``aurc``: the mean over all shares of the surest rows of what is wrong.
+
+    El-Yaniv and Wiener (2010). Both arguments have shape (rows,); rows that are equally sure keep their order.
+    """
+    order = np.argsort(-sureness, kind="stable")
+    wrongly = wrong[order].astype(np.float64)
+
+    def aurc(weights: Floats) -> Floats:
+        w = weights[:, order]
+        risk = np.nan_to_num(ratio(np.cumsum(w * wrongly, axis=1), np.cumsum(w, axis=1)))
+        return ratio(np.sum(w * risk, axis=1), np.sum(w, axis=1))
+
+    return {"aurc": aurc}
 
 
 def ratio(above: Floats, below: Floats) -> Floats:

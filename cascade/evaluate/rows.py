@@ -1,4 +1,4 @@
-"""Reads labelled sets in the uniform form, one set a file: ``id, text, response?, unsafe, labels, lang``.
+"""Reads labelled sets in the uniform form, one set a file: ``id, text, response?, unsafe, labels, lang, categories?``.
 
 A set may have *cohorts*, parts that are reported beside the whole: ``human_annotation=True`` where labels say so, and
 ``without near-train rows`` where a file ``PREFIX_near_train_ids.json`` (a JSON list of ids) lies beside a set whose
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from stages.errors import CascadeError
 from stages.manifest import file_hash
+from stages.taxonomy import TINYSAFE_CATEGORIES
 
 ALL_ROWS = "all rows"
 HUMAN_ANNOTATION = "human_annotation=True"
@@ -32,7 +33,10 @@ class DataError(CascadeError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One labelled text, or exchange if ``response`` is not None. ``unsafe`` is None where there is no honest label."""
+    """One labelled text, or exchange if ``response`` is not None. ``unsafe`` is None where there is no honest label.
+
+    ``categories`` has those of TinySafe's categories that are known of the text, held or not.
+    """
 
     id: str
     text: str
@@ -40,6 +44,7 @@ class Row:
     unsafe: bool | None
     labels: tuple[str, ...]
     lang: str
+    categories: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,11 @@ def parse_row(line: str, where: str) -> Row:
         raise DataError(f"{where}: 'text' and 'response' must be strings, 'labels' a list")
     if unsafe not in (0, 1, None):
         raise DataError(f"{where}: 'unsafe' must be 1, 0 or null")
+    categories = raw.get("categories") or {}
+    if not isinstance(categories, dict) or not all(
+        name in TINYSAFE_CATEGORIES and held in (0, 1) for name, held in categories.items()
+    ):
+        raise DataError(f"{where}: 'categories' must give TinySafe's categories, each 1 or 0")
     return Row(
         id=str(raw.get("id", where)),
         text=text,
@@ -129,6 +139,7 @@ def parse_row(line: str, where: str) -> Row:
         unsafe=None if unsafe is None else bool(unsafe),
         labels=tuple(str(label) for label in labels),
         lang=str(raw.get("lang", "")),
+        categories={name: bool(held) for name, held in categories.items()},
     )
 
 

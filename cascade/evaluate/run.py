@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cascade.errors import UnsupportedError
+from cascade.evaluate.contamination import Contamination
+from cascade.evaluate.costs import Meter, price_systems
 from cascade.evaluate.metrics import RESAMPLES
 from cascade.evaluate.report import report_set
 from cascade.evaluate.rows import LabelledSet, Row
@@ -30,6 +32,8 @@ async def evaluate(
     seed: int,
     in_flight: int,
     resamples: int = RESAMPLES,
+    contamination: Contamination | None = None,
+    cpu_hour_price: float | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Scores and measures sets.
@@ -42,6 +46,8 @@ async def evaluate(
         seed: of the bootstrap.
         in_flight: rows that are scored at once.
         resamples: of the bootstrap.
+        contamination: what the sets share with training sets, if that was looked for.
+        cpu_hour_price: of one CPU, in any currency.
         on_row: called after each row.
 
     Raises:
@@ -52,10 +58,16 @@ async def evaluate(
         raise UnsupportedError("an evaluation reports both stages and the cascade: it needs a stage 2")
     policy = pipeline.policies.get()
     checker = evaluation_pipeline(pipeline)
-    reports = []
+    meter, reports = Meter(pipeline), []
     for labelled in sets:
         scores = await score_rows(labelled.rows, checker, in_flight=in_flight, on_row=on_row)
-        reports.append(report_set(labelled, scores, policy, seed=seed, resamples=resamples))
+        costs = meter.read(len(labelled.rows))
+        report = report_set(labelled, scores, policy, seed=seed, resamples=resamples)
+        for cohort in report["cohorts"]:
+            if cohort["budgets"] is not None:
+                price_systems(cohort["budgets"], costs, cpu_hour_price)
+        reports.append(report | {"cpu_seconds_per_1000": costs})
+        meter.restart()
     stages = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
     return {
         "command": command,
@@ -79,6 +91,9 @@ async def evaluate(
         "seed": seed,
         "resamples": resamples,
         "limit": limit,
+        "in_flight": in_flight,
+        "cpu_hour_price": cpu_hour_price,
+        "contamination": contamination and contamination.report(),
         "sets": reports,
     }
 

@@ -1,7 +1,8 @@
 """Rows -> *pipeline* -> what stage 1, stage 2 and the cascade say of each row.
 
 The cascade's numbers are the answers of ``check`` themselves. Where it did not ask stage 2, the row is checked once
-more under the same policy with every text escalated, for what stage 2 alone would have said.
+more under the same policy with every text escalated, for what stage 2 alone would have said; what stage 1 said of a
+window is remembered, so that it counts, and costs, once.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from cascade.bulk import Checker, check_patiently, in_order
 from cascade.content import check_request
 from cascade.errors import CascadeError
 from cascade.evaluate.rows import Row
+from cascade.memory import Memory
 from cascade.pipeline import Pipeline
 from cascade.policy import PolicyStore
-from cascade.v1.check_pb2 import CheckResponse, RouteReason, StageReport, Verdict
+from cascade.v1.check_pb2 import CheckRequest, CheckResponse, RouteReason, StageReport, Verdict
+from stages.taxonomy import TINYSAFE_CATEGORIES
 
 EVERYTHING = "evaluation-escalates-everything"
 
@@ -32,30 +35,45 @@ class EvaluationError(CascadeError):
 
 @dataclass(frozen=True)
 class Judged:
-    """What was said of one row; probabilities are calibrated, hazards in canonical order, NaN where unknown."""
+    """What was said of one row; probabilities are calibrated, hazards and categories in their order, NaN where unknown.
+
+    ``cascade``, ``unsafe``, ``controversial`` and ``escalated`` are of the policy; ``merged`` and ``both_unsafe`` are
+    what is said when both stages are asked; ``tokens`` counts stage 1's.
+    """
 
     stage1: float
     stage2: float
     cascade: float
+    merged: float
     unsafe: bool
+    both_unsafe: bool
     controversial: bool
     escalated: bool
     reason: str
+    tokens: int
     hazards: tuple[float, ...]
+    categories: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What was said of rows, an entry a row in each field; ``hazards`` has shape (rows, 14)."""
+    """What was said of rows, an entry a row in each field of :class:`Judged`.
+
+    ``hazards`` has shape (rows, 14), ``categories`` (rows, 7).
+    """
 
     stage1: NDArray[np.float64]
     stage2: NDArray[np.float64]
     cascade: NDArray[np.float64]
+    merged: NDArray[np.float64]
     unsafe: NDArray[np.bool_]
+    both_unsafe: NDArray[np.bool_]
     controversial: NDArray[np.bool_]
     escalated: NDArray[np.bool_]
     reason: NDArray[np.str_]
+    tokens: NDArray[np.int_]
     hazards: NDArray[np.float64]
+    categories: NDArray[np.float64]
 
     @classmethod
     def of(cls, judged: Sequence[Judged]) -> Scores:
@@ -72,12 +90,11 @@ def evaluation_pipeline(pipeline: Pipeline) -> Pipeline:
     policy = pipeline.policies.get()
     audit_all = policy.route.model_copy(update={"audit_rate": 1.0})
     everything = policy.model_copy(update={"name": EVERYTHING, "route": audit_all})
-    policies = PolicyStore([policy, everything])
-    return Pipeline(pipeline.stages["stage1"], pipeline.stages.get("stage2"), policies, pipeline.limits)
+    return pipeline.with_policies(PolicyStore([policy, everything]))
 
 
 async def score_rows(
-    rows: Sequence[Row], checker: Checker, *, in_flight: int, on_row: Callable[[Row], None] = lambda row: None
+    rows: Sequence[Row], checker: Pipeline, *, in_flight: int, on_row: Callable[[Row], None] = lambda row: None
 ) -> Scores:
     """Scores rows, ``in_flight`` at a time, through a pipeline made by :func:`evaluation_pipeline`.
 
@@ -102,18 +119,35 @@ async def score_rows(
     return Scores.of(judged)
 
 
-async def _judge(row: Row, checker: Checker) -> Judged:
+class _Remembering(Checker):
+    """A pipeline that scores no window of a row twice."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline, self._memory = pipeline, Memory()
+
+    async def check(self, request: CheckRequest) -> CheckResponse:
+        """Answers one request."""
+        return await self._pipeline.check(request, memory=self._memory)
+
+
+async def _judge(row: Row, pipeline: Pipeline) -> Judged:
+    checker = _Remembering(pipeline)
     answer = await _check(row, checker)
     full = answer if answer.route.escalated else await _check(row, checker, EVERYTHING)
+    categories = {category.name: category.probability for category in full.categories}
     return Judged(
         stage1=_report(answer, "stage1").calibrated_probability,
         stage2=_report(full, "stage2").calibrated_probability,
         cascade=answer.unsafe_probability,
+        merged=full.unsafe_probability,
         unsafe=answer.verdict == Verdict.VERDICT_UNSAFE,
+        both_unsafe=full.verdict == Verdict.VERDICT_UNSAFE,
         controversial=answer.verdict == Verdict.VERDICT_CONTROVERSIAL,
         escalated=answer.route.escalated,
         reason=RouteReason.Name(answer.route.reason).removeprefix("ROUTE_REASON_"),
+        tokens=answer.coverage.tokens_total,
         hazards=tuple(h.probability if h.HasField("probability") else math.nan for h in full.hazards),
+        categories=tuple(categories.get(name, math.nan) for name in TINYSAFE_CATEGORIES),
     )
 
 

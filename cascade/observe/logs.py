@@ -13,6 +13,9 @@ import traceback
 from datetime import UTC, datetime
 from typing import Literal
 
+from cascade import tracing
+
+ACCESS = "cascade.access"  # the logger of a line for each call
 Level = Literal["debug", "info", "warning", "error"]
 
 # What logging puts on every record; everything else on it came in as extra={...}.
@@ -20,7 +23,10 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as JSON: ``time``, ``level``, ``logger``, ``message``, its extra fields, and a ``traceback``."""
+    """A record as JSON: ``time``, ``level``, ``logger``, ``message``, its extra fields, and a ``traceback``.
+
+    What is logged within a traced call has the ``trace_id``, too.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, keys in that order."""
@@ -30,6 +36,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if span := tracing.CURRENT.get():
+            line["trace_id"] = span.trace_id
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info and record.exc_info[1] is not None:
             line["traceback"] = describe(record.exc_info[1])
@@ -49,11 +57,15 @@ def describe(error: BaseException) -> list[str]:
     return lines
 
 
-def configure(level: Level) -> None:
-    """Sends this process's log records to stderr as JSON: its own from ``level`` on, other packages' warnings."""
+def configure(level: Level, *, access: bool = False) -> None:
+    """Sends this process's log records to stderr as JSON: its own from ``level`` on, other packages' warnings.
+
+    A line for each call is among them if ``access`` says so, or at "debug".
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for own in ("cascade", "stages"):
         logging.getLogger(own).setLevel(level.upper())
+    logging.getLogger(ACCESS).setLevel(logging.INFO if access or level == "debug" else logging.CRITICAL)
     logging.captureWarnings(True)

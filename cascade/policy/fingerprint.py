@@ -25,7 +25,7 @@ def calibration_digest(calibration: Calibration) -> str:
 def check_models(
     policy: Policy, loaded: Mapping[str, Mapping[str, str]], calibrations: Mapping[str, str] | None = None
 ) -> None:
-    """Checks the models that a policy names, and those of its certificate, against the loaded ones.
+    """Checks the models that a policy, its certificate and its learned router name against the loaded ones.
 
     A stage that is not loaded is not checked: to go without it is a choice of its own. But a certificate speaks of the
     cascade of both stages, so that it is refused where one of them is missing.
@@ -36,7 +36,7 @@ def check_models(
         calibrations: the digest of each one's calibration; None where only the files are known.
 
     Raises:
-        PolicyError: the policy was fitted on, or certified for, another model than the one that is loaded.
+        PolicyError: the policy, or its router, was fitted on or certified for another model than the loaded one.
     """
     problems = [
         f"models.{stage} is not the model that is loaded: fit the policy again, or leave the key out"
@@ -48,6 +48,13 @@ def check_models(
             found = _difference(stage, certified, loaded, calibrations)
             if found:
                 problems.append(f"certificate.{stage} {found}: tune again, or leave the certificate out")
+    network = policy.route.delegation
+    if network is not None:
+        fitted_on = {"stage1": network.stage1, "stage2": network.stage2}
+        for stage in sorted(fitted_on.keys() & loaded.keys()):
+            found = _difference(stage, fitted_on[stage], loaded, calibrations)
+            if found:
+                problems.append(f"route.delegation.{stage} {found}: fit it again, or take another kind of router")
     if problems:
         raise PolicyError(problems)
 

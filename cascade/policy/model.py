@@ -14,8 +14,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from cascade.policy.certificate import Certificate
+from cascade.policy.network import LABELS, Network
+from cascade.policy.reference import Reference
+from cascade.policy.routers import build_router
 from cascade.policy.table import Digest, Probability, Table
 from cascade.policy.toml import to_toml
+from cascade.routing.router import Router
 from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
 
 Weight = Annotated[float, Field(gt=0)]
@@ -40,16 +44,43 @@ class Stage2(Table):
 class Route(Table):
     """What is escalated.
 
-    Below ``low`` stage 1 is sure that a text is safe; from ``high`` on it is sure enough that it is unsafe that stage 2
-    cannot clear it. ``audit_rate`` is the share of passed texts that is escalated all the same, and ``max_escalation``
-    the share that a fitted band may escalate.
+    Of the kind "band" it is what lies at or above ``low``, of the others what is worth stage 2 by at least ``at``: for
+    "margin" what lies within one of the ``margins`` (:class:`~cascade.routing.margin.Margins`, at 1/2), for
+    "delegation" what a network (:class:`~cascade.routing.delegation.Delegation`) expects stage 2 to mend. What stage 1
+    flags is escalated too, unless ``escalate_flagged`` leaves it to the router.
+
+    From ``high`` on stage 1 is sure enough that a text is unsafe that stage 2 cannot clear it. ``audit_rate`` is the
+    share of passed texts that is escalated all the same, and ``max_escalation`` the share that a fitted router may
+    escalate.
     """
 
-    kind: Literal["band"] = "band"
+    kind: Literal["band", "margin", "delegation"] = "band"
     low: Probability = 0.08
     high: Probability = 0.97
+    at: Probability = 0.5
+    escalate_flagged: bool = True
     audit_rate: Probability = 0.01
     max_escalation: Probability = 0.30
+    margins: dict[str, Weight] = Field(default={})
+    delegation: Network | None = None
+
+    @field_validator("margins")
+    @classmethod
+    def _in_one_order(cls, margins: dict[str, float]) -> dict[str, float]:
+        return dict(sorted(margins.items()))
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> Self:
+        problems = [f"margins.{label}: no stage has such a label" for label in sorted(self.margins.keys() - LABELS)]
+        if bool(self.margins) != (self.kind == "margin"):
+            problems.append('the table margins goes with kind = "margin"')
+        if (self.delegation is not None) != (self.kind == "delegation"):
+            problems.append('the table delegation goes with kind = "delegation"')
+        if self.kind == "band" and not self.escalate_flagged:
+            problems.append("a band always escalates what is flagged: it lies above the band")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
 
 
 class Stacker(Table):
@@ -93,6 +124,16 @@ class Actions(Table):
     unsafe: ActionName = "BLOCK"
 
 
+class Stream(Table):
+    """What is held back of a generation while it is written: text whose action is ``hold`` or a stronger one.
+
+    The default shows what is to be reviewed, as its action says so too: nobody can review a text between two words of
+    it, and to hold it until the end would be a block by another name. Nothing is shown before it was read.
+    """
+
+    hold: Literal["REVIEW", "BLOCK"] = "BLOCK"
+
+
 class Models(Table):
     """The models that the policy was fitted on, by :func:`cascade.policy.fingerprint`; absent means any."""
 
@@ -111,8 +152,10 @@ class Policy(Table):
     merge: Merge = Merge()
     hazards: dict[str, HazardRule] = Field(default={}, validate_default=True)
     actions: Actions = Actions()
+    stream: Stream = Stream()
     models: Models = Models()
     certificate: Certificate | None = None
+    reference: Reference | None = None
 
     @field_validator("hazards")
     @classmethod
@@ -125,7 +168,8 @@ class Policy(Table):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         problems = []
-        if not self.route.low <= self.stage1.unsafe_threshold <= self.route.high:
+        low = self.route.low if self.route.kind == "band" else 0.0  # the other kinds do not use it
+        if not low <= self.stage1.unsafe_threshold <= self.route.high:
             problems.append("route.low <= stage1.unsafe_threshold <= route.high does not hold")
         if self.merge.controversial_threshold > self.stage2.unsafe_threshold:
             problems.append("merge.controversial_threshold is above stage2.unsafe_threshold")
@@ -146,9 +190,14 @@ class Policy(Table):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values; what was derived from the old ones is derived again."""
         copied = super().model_copy(update=update, deep=deep)
-        for derived in ("toml", "revision", "rules_digest"):
+        for derived in ("toml", "revision", "rules_digest", "router"):
             copied.__dict__.pop(derived, None)
         return copied
+
+    @cached_property
+    def router(self) -> Router:
+        """Decides what is escalated; built once."""
+        return build_router(self)
 
     @cached_property
     def toml(self) -> str:
@@ -158,10 +207,16 @@ class Policy(Table):
     @cached_property
     def revision(self) -> str:
         """The first 16 hex digits of the SHA-256 of :attr:`toml`."""
-        return hashlib.sha256(self.toml.encode()).hexdigest()[:16]
+        return revision_of(self.toml)
 
     @cached_property
     def rules_digest(self) -> str:
-        """SHA-256 of what the policy does: of its canonical TOML without its name and its certificate."""
-        rules = self.model_dump(by_alias=True, exclude_none=True, exclude={"name", "certificate"})
+        """SHA-256 of how the policy judges: of its canonical TOML without name, stream, certificate and reference."""
+        apart = {"name", "stream", "certificate", "reference"}
+        rules = self.model_dump(by_alias=True, exclude_none=True, exclude=apart)
         return hashlib.sha256(to_toml(rules).encode()).hexdigest()
+
+
+def revision_of(toml: str) -> str:
+    """The revision of a policy by its canonical TOML."""
+    return hashlib.sha256(toml.encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ Scalar = str | int | float | bool
 
 
 def to_toml(tree: Mapping[str, object]) -> str:
-    """A tree of tables, strings, numbers and truth values as TOML, in its own order; empty tables are left out.
+    """A tree of tables, lists, strings, numbers and truth values as TOML, in its own order; empty tables are left out.
 
     Raises:
         TypeError: a value is none of these. This is a bug.
@@ -33,6 +33,8 @@ def _table(path: tuple[str, ...], tree: Mapping[str, object]) -> Iterator[str]:
 
 
 def _scalar(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_scalar, value))}]"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):

@@ -15,13 +15,14 @@ class Signals:
 
     ``stage1`` and ``categories`` are calibrated probabilities, merged over all windows, views and parts; ``categories``
     are stage 1's own, by name. ``triggers`` are the names of those that fired. ``audit_draw`` is drawn evenly from
-    [0, 1), once a request.
+    [0, 1), once a request. ``tokens`` counts those of the raw content.
     """
 
     stage1: float
     categories: Mapping[str, float] = field(default_factory=dict)
     triggers: tuple[str, ...] = ()
     audit_draw: float = 1.0
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,14 @@ class Decision:
 
 
 class Router(Protocol):
-    """Decides from stage 1's signals alone; pure and fast."""
+    """Decides from stage 1's signals alone; pure and fast. One is built for a policy, not for a request."""
 
     def route(self, signals: Signals) -> Decision:
         """Whether this request is worth stage 2."""
+
+
+class Worth(Protocol):
+    """What the kinds of routers differ in: how much it is worth, 0 to 1, to ask stage 2 about a request."""
+
+    def __call__(self, signals: Signals) -> float:
+        """The worth; the same for the same signals."""

@@ -7,13 +7,17 @@ import zlib
 from collections.abc import Collection, Sequence
 
 from cascade.text import case
+from cascade.text.english import cannot_be_english
+from cascade.text.odd import is_odd
 from cascade.text.scripts import unread_share
 from cascade.text.views import DECODED, ROTATED
 
 UNREAD_SCRIPT = "unread_script"
+UNREAD_LANGUAGE = "unread_language"
 VIEWS_DISAGREE = "views_disagree"
 DECODED_PAYLOAD = "decoded_payload"
 CASE_NOISE = "case_noise"
+ODD_WORDS = "odd_words"
 MIXED_SCRIPTS = "mixed_scripts"
 REPETITIVE = "repetitive"
 EVERY_SCRIPT = "*"
@@ -35,6 +39,11 @@ _SEAM = re.compile(f"(?<=[A-Za-z]){_ALPHABETS}|(?<={_ALPHABETS})[A-Za-z]")
 def unread_script(text: str, read: Collection[str] = ("Latin",)) -> bool:
     """Whether too many of a text's letters are in scripts that stage 1 does not read; "*" reads all."""
     return EVERY_SCRIPT not in read and unread_share(text, read) > _MAX_UNREAD_SHARE
+
+
+def unread_language(text: str, read: Collection[str] = ("Latin",)) -> bool:
+    """Whether a text in Latin letters is not English; a stage 1 that reads no other letters reads no other language."""
+    return set(read) == {"Latin"} and not unread_script(text, read) and cannot_be_english(text)
 
 
 def views_disagree(scores: Sequence[float]) -> bool:
@@ -76,9 +85,11 @@ def fired(
     """
     signs = {
         UNREAD_SCRIPT: any(unread_script(text, read) for text in texts),
+        UNREAD_LANGUAGE: any(unread_language(text, read) for text in texts),
         VIEWS_DISAGREE: any(map(views_disagree, scores)),
         DECODED_PAYLOAD: DECODED in kinds or ROTATED in kinds,
         CASE_NOISE: any(map(case.is_noisy, texts)),
+        ODD_WORDS: any(map(is_odd, texts)),
         MIXED_SCRIPTS: any(map(mixed_scripts, texts)),
         REPETITIVE: any(map(repetitive, texts)),
     }

@@ -1,8 +1,8 @@
-"""plain async method -> *bind* -> gRPC handler: deadline, errors, metrics and in-flight count, the same for every call.
+"""plain async method -> *bind* -> gRPC handler: guard, deadline, errors, audit, metrics, the same for every call.
 
-A unary method is ``async (request, deadline) -> response``; a streaming one is ``async (requests, send, deadline)``.
+A unary method is ``async (request, call) -> response``; a streaming one is ``async (requests, send, call)``.
 Both raise what they like: :mod:`cascade.serve.errors` turns it into a status. This is one thin layer and no
-interceptor, because it stands in the path of every call.
+interceptor, because it stands in the path of every call. Nothing is parsed before the guard has let the caller in.
 """
 
 from __future__ import annotations
@@ -12,31 +12,73 @@ import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from time import perf_counter
+from typing import Any, Protocol
 
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
-from grpc.aio import ServicerContext
+from google.rpc.status_pb2 import Status
 
+from cascade.observe.logs import ACCESS
 from cascade.observe.metrics import Metrics
 from cascade.serve import errors, wire
+from cascade.serve.auditing import Auditor
+from cascade.serve.guard import Guard, open_guard
+from cascade.serve.identity import Call, Context, address_of
 from cascade.serve.lifecycle import Lifecycle
+from cascade.serve.streams import Streams
+from cascade.v1.cascade_service_pb2 import BatchCheckRequest
 
-Context = ServicerContext[Any, Any]
-Unary = Callable[[Any, float | None], Awaitable[Message]]
-Streaming = Callable[[AsyncIterator[Any], Callable[[Message], Awaitable[None]], float | None], Awaitable[None]]
+GENERATIONS = "cascade.v1.CascadeService/ModerateStream"
+
+Unary = Callable[[Any, Call], Awaitable[Message]]
+Streaming = Callable[[AsyncIterator[Any], Callable[[Message], Awaitable[None]], Call], Awaitable[None]]
+Handler = Callable[[Any, Any], Awaitable[Message]]
+StreamHandler = Callable[[Any, Any], Awaitable[None]]
 
 log = logging.getLogger(__name__)
+access = logging.getLogger(ACCESS)
+
+
+class Tracing(Protocol):
+    """What puts calls into traces: :class:`cascade.observe.telemetry.Telemetry`."""
+
+    def unary(self, method: str, handler: Handler) -> Handler:
+        """The handler with a span around each call."""
+
+    def streaming(self, method: str, handler: StreamHandler) -> StreamHandler:
+        """The same for a streaming handler."""
 
 
 class Calls:
-    """Turns service objects into gRPC handlers that count into ``metrics`` and ``lifecycle``."""
+    """Turns service objects into gRPC handlers.
 
-    def __init__(self, metrics: Metrics, lifecycle: Lifecycle) -> None:
+    Args:
+        metrics: what is counted into.
+        lifecycle: knows what is under way.
+        guard: who is let in.
+        auditor: keeps records of what was answered; None keeps none.
+        streams: bounds on streams.
+        tracing: puts each call into a trace; None traces nothing.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        lifecycle: Lifecycle,
+        guard: Guard = open_guard,
+        auditor: Auditor | None = None,
+        streams: Streams | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._metrics = metrics
         self._lifecycle = lifecycle
+        self._guard = guard
+        self._auditor = auditor
+        self._streams = streams or Streams()
+        self._tracing = tracing
 
     def bind(self, service: object, contract: ServiceDescriptor) -> grpc.GenericRpcHandler:
         """Handlers for every method of the contract; ``service`` has each under its snake_case name."""
@@ -49,38 +91,68 @@ class Calls:
         name = f"{method.containing_service.full_name}/{method.name}"
         read = wire.reader(message_factory.GetMessageClass(method.input_type))
         if method.client_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._streaming(name, function), read, serialize)
-        return grpc.unary_unary_rpc_method_handler(self._unary(name, function), read, serialize)
+            stream = self._streaming(name, function, read)
+            stream = self._tracing.streaming(name, stream) if self._tracing else stream
+            return grpc.stream_stream_rpc_method_handler(stream, None, serialize)
+        unary = self._unary(name, function, read)
+        unary = self._tracing.unary(name, unary) if self._tracing else unary
+        return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
 
-    def _unary(self, name: str, function: Unary) -> Callable[[Any, Context], Awaitable[Message]]:
-        async def handle(request: Any, context: Context) -> Message:
-            with self._counted(name, context) as outcome:
+    def _unary(self, method: str, function: Unary, read: wire.Reader) -> Handler:
+        async def handle(data: bytes, context: Context) -> Message:
+            call, request = Call(peer=address_of(context.peer())), None
+            with self._counted(method, context) as outcome:
                 try:
+                    call = self._admit(context, method, call.peer)
+                    outcome.call, outcome.request = call, (request := read(data))
                     if isinstance(request, wire.Malformed):
                         raise request.error
-                    return await function(request, deadline_of(context))
+                    response = await function(request, call)
+                    if self._auditor and not isinstance(request, BatchCheckRequest):  # its items have records
+                        await self._auditor.record(method, call, request, response)
+                    return response
                 except Exception as error:  # noqa: BLE001 - every failure has a status
-                    outcome.code = errors.code_of(error)
-                    status = errors.to_status(error, method=name, request_id=getattr(request, "request_id", ""))
+                    status = await self._refuse(error, outcome, method, call, request)
             return await errors.abort(context, status)
 
         return handle
 
-    def _streaming(self, name: str, function: Streaming) -> Callable[[AsyncIterator[Any], Context], Awaitable[None]]:
-        async def handle(requests: AsyncIterator[Any], context: Context) -> None:
-            with self._counted(name, context) as outcome:
+    def _streaming(self, method: str, function: Streaming, read: wire.Reader) -> StreamHandler:
+        async def handle(requests: AsyncIterator[bytes], context: Context) -> None:
+            call = Call(peer=address_of(context.peer()))
+            with self._counted(method, context) as outcome:
                 try:
-                    return await function(requests, context.write, deadline_of(context))
+                    outcome.call = call = self._admit(context, method, call.peer)
+                    async with self._streams.open(call.caller) as stream:
+                        send, heard = stream.sender(context.write), None
+                        if self._auditor and method == GENERATIONS:
+                            generation = self._auditor.generation(method, call, send)
+                            send, heard = generation.send, generation.heard
+                        return await function(stream.incoming(requests, read, heard), send, call)
                 except Exception as error:  # noqa: BLE001 - every failure has a status
-                    outcome.code = errors.code_of(error)
-                    status = errors.to_status(error, method=name, request_id="")
+                    status = await self._refuse(error, outcome, method, call, None)
             await errors.abort(context, status)
 
         return handle
 
+    def _admit(self, context: Context, method: str, peer: str) -> Call:
+        identity = self._guard(context, method)
+        return Call(deadline_of(context), identity.name, identity.scopes, identity.quota, peer)
+
+    async def _refuse(
+        self, error: Exception, outcome: _Outcome, method: str, call: Call, request: Message | wire.Malformed | None
+    ) -> Status:
+        """The status of a failed call; counted, logged and recorded."""
+        outcome.code = errors.code_of(error)
+        request_id = getattr(request, "request_id", "")
+        status = errors.to_status(error, method=method, request_id=request_id)
+        if self._auditor:
+            await self._auditor.refused(method, call, request, error, request_id)
+        return status
+
     @contextmanager
     def _counted(self, name: str, context: Context) -> Iterator[_Outcome]:
-        outcome = _Outcome()
+        outcome, started = _Outcome(), perf_counter()
         try:
             with self._lifecycle.call(), self._metrics.in_flight.track_inprogress():
                 yield outcome
@@ -89,16 +161,32 @@ class Calls:
             log.info("call ended by its caller", extra={"method": name, "code": outcome.code.name})
             raise
         finally:
-            self._metrics.calls.labels(name, outcome.code.name).inc()
+            seconds = perf_counter() - started
+            self._metrics.ended(name, outcome.code.name, seconds)
+            if access.isEnabledFor(logging.INFO):
+                access.info("call", extra=outcome.facts(name, context, seconds))
 
 
 class _Outcome:
-    """How a call ended."""
+    """How a call ended, and as far as they are known who made it and for what."""
 
-    __slots__ = ("code",)
+    __slots__ = ("call", "code", "request")
 
     def __init__(self) -> None:
         self.code = grpc.StatusCode.OK
+        self.call: Call | None = None
+        self.request: object = None
+
+    def facts(self, method: str, context: Context, seconds: float) -> dict[str, object]:
+        """What the access log has of it. A request that came without an id has got one by now."""
+        return {
+            "method": method,
+            "code": self.code.name,
+            "caller": self.call.caller if self.call else "",
+            "peer": address_of(context.peer()),
+            "request_id": getattr(self.request, "request_id", "")[: errors.MOST_ID],
+            "seconds": round(seconds, 6),
+        }
 
 
 def serialize(message: Message) -> bytes:

@@ -14,10 +14,15 @@ from time import perf_counter
 from typing import TypeVar
 from uuid import uuid4
 
+from cascade import tracing
 from cascade.errors import InvalidRequestError, UnavailableError
+from cascade.live import Live
 from cascade.observe.metrics import Metrics
 from cascade.pipeline import Pipeline
 from cascade.serve import errors
+from cascade.serve.admission import Admission
+from cascade.serve.auditing import Auditor
+from cascade.serve.identity import Call
 from cascade.serve.lifecycle import Lifecycle
 from cascade.serve.wire import Malformed
 from cascade.streaming import Moderation
@@ -31,7 +36,7 @@ from cascade.v1.cascade_service_pb2 import (
     ModerateStreamRequest,
     ModerateStreamResponse,
 )
-from cascade.v1.check_pb2 import Action, CheckRequest, CheckResponse, Verdict
+from cascade.v1.check_pb2 import Action, CheckRequest, CheckResponse, RouteReason, Verdict
 
 BATCH = "cascade.v1.CascadeService/BatchCheck"
 STREAM = "cascade.v1.CascadeService/CheckStream"
@@ -45,17 +50,35 @@ log = logging.getLogger(__name__)
 class CheckService:
     """The methods of ``cascade.v1.CascadeService``."""
 
-    def __init__(self, pipeline: Pipeline, metrics: Metrics, lifecycle: Lifecycle) -> None:
-        self._pipeline = pipeline
-        self._max_batch = pipeline.limits.max_batch
+    def __init__(
+        self,
+        live: Live,
+        metrics: Metrics,
+        lifecycle: Lifecycle,
+        admission: Admission,
+        auditor: Auditor | None = None,
+    ) -> None:
+        self._live = live
+        self._admission = admission
         self._metrics = metrics
         self._lifecycle = lifecycle
+        self._auditor = auditor
 
-    async def check(self, request: CheckRequest, deadline: float | None) -> CheckResponse:
+    async def check(self, request: CheckRequest, call: Call) -> CheckResponse:
         """Judges one content."""
-        request.request_id = request.request_id or uuid4().hex
+        with self._live.hold() as pipeline:
+            return await self._judge(pipeline, request, call)
+
+    async def _judge(
+        self, pipeline: Pipeline, request: CheckRequest, call: Call, *, bulk: bool = False
+    ) -> CheckResponse:
         started = perf_counter()
-        response = await self._pipeline.check(request, deadline=deadline)
+        with self._admission.admit(pipeline.stages, request.ByteSize(), call, bulk=bulk):
+            request.request_id = request.request_id or uuid4().hex
+            with tracing.child("check", cascade__request_id=request.request_id):
+                response = await pipeline.check(request, deadline=call.deadline, caller=call.caller, bulk=bulk)
+                if tracing.CURRENT.get():
+                    tracing.note(**_outcome(response))
         # The answer goes out first: whoever waits for it need not wait for the books to be kept.
         asyncio.get_running_loop().call_soon(self._record, response, perf_counter() - started)
         return response
@@ -64,26 +87,28 @@ class CheckService:
         self._metrics.observe(response, seconds)
         _log(response)
 
-    async def batch_check(self, request: BatchCheckRequest, deadline: float | None) -> BatchCheckResponse:
-        """Judges several contents; the items stand in the order of the requests."""
-        if len(request.requests) > self._max_batch:
-            message = f"a batch holds at most {self._max_batch} requests, this one {len(request.requests)}"
+    async def batch_check(self, request: BatchCheckRequest, call: Call) -> BatchCheckResponse:
+        """Judges several contents, all of them by the same policy and models, in the order of the requests."""
+        most = self._live.pipeline.limits.max_batch
+        if len(request.requests) > most:
+            message = f"a batch holds at most {most} requests, this one {len(request.requests)}"
             raise InvalidRequestError(message, "requests")
         slots = asyncio.Semaphore(ITEMS_UNDER_WAY)
 
-        async def answer(check: CheckRequest) -> BatchCheckItem:
+        async def answer(pipeline: Pipeline, check: CheckRequest) -> BatchCheckItem:
             async with slots:
-                return await self._item(BatchCheckItem, BATCH, check, deadline)
+                return await self._item(BatchCheckItem, BATCH, pipeline, check, call)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer(check)) for check in request.requests]
+        with self._live.hold() as pipeline:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(answer(pipeline, check)) for check in request.requests]
         return BatchCheckResponse(items=[task.result() for task in tasks])
 
     async def check_stream(
         self,
         requests: AsyncIterator[CheckStreamRequest | Malformed],
         send: Callable[[CheckStreamResponse], Awaitable[None]],
-        deadline: float | None,
+        call: Call,
     ) -> None:
         """Judges contents as they come and sends each answer as soon as it is ready."""
         slots = asyncio.Semaphore(ITEMS_UNDER_WAY)
@@ -91,7 +116,8 @@ class CheckService:
 
         async def answer(check: CheckRequest | Malformed) -> None:
             try:
-                item = await self._item(CheckStreamResponse, STREAM, check, deadline)
+                with self._live.hold() as pipeline:
+                    item = await self._item(CheckStreamResponse, STREAM, pipeline, check, call)
                 async with turn:
                     await send(item)
             finally:
@@ -114,7 +140,7 @@ class CheckService:
         self,
         requests: AsyncIterator[ModerateStreamRequest | Malformed],
         send: Callable[[ModerateStreamResponse], Awaitable[None]],
-        deadline: float | None,
+        call: Call,
     ) -> None:
         """Judges one generation while it is written: one message is read, judged and answered before the next.
 
@@ -127,7 +153,18 @@ class CheckService:
                 start = _start(await anext(events, None))
         except TimeoutError:
             raise UnavailableError("the server is shutting down: open the stream at another one") from None
-        moderation = Moderation(self._pipeline, start, deadline)
+        with self._live.hold() as pipeline:
+            with self._admission.admit(pipeline.stages, start.ByteSize(), call):
+                pass  # only the start is refused: what is written from there on waits while the stages are busy
+            await self._moderate(Moderation(pipeline, start, call.deadline, call.caller), events, send, started)
+
+    async def _moderate(
+        self,
+        moderation: Moderation,
+        events: AsyncIterator[ModerateStreamRequest | Malformed],
+        send: Callable[[ModerateStreamResponse], Awaitable[None]],
+        started: float,
+    ) -> None:
         state = await moderation.open()
         if state:
             await send(state)
@@ -149,15 +186,19 @@ class CheckService:
             self._record(state.verdict, perf_counter() - started)
 
     async def _item(
-        self, kind: type[Item], method: str, check: CheckRequest | Malformed, deadline: float | None
+        self, kind: type[Item], method: str, pipeline: Pipeline, check: CheckRequest | Malformed, call: Call
     ) -> Item:
         request_id = check.request_id or uuid4().hex
         try:
             if isinstance(check, Malformed):
                 raise check.error
             check.request_id = request_id
-            item = kind(request_id=request_id, response=await self.check(check, deadline))
+            item = kind(request_id=request_id, response=await self._judge(pipeline, check, call, bulk=True))
+            if self._auditor:
+                await self._auditor.record(method, call, check, item.response)
         except Exception as error:  # noqa: BLE001 - an error ends its item only
+            if self._auditor:
+                await self._auditor.refused(method, call, check, error, request_id)
             item = kind(request_id=request_id, error=errors.to_status(error, method=method, request_id=request_id))
         self._metrics.items.labels(method, errors.name_of(item.error.code)).inc()
         return item
@@ -183,6 +224,17 @@ def _delta(message: ModerateStreamRequest | Malformed | None) -> str | None:
         what = "a second start" if kind else "a message without an event"
         raise InvalidRequestError(f"{what}: after the start come deltas and, last, an end", kind or "event")
     return message.delta
+
+
+def _outcome(response: CheckResponse) -> dict[str, tracing.Fact]:
+    """What a trace has of an answer."""
+    return {
+        "cascade__verdict": Verdict.Name(response.verdict),
+        "cascade__route": RouteReason.Name(response.route.reason),
+        "cascade__degraded": response.degraded,
+        "cascade__policy_revision": response.policy_revision,
+        "cascade__tokens": response.coverage.tokens_total,
+    }
 
 
 def _log(response: CheckResponse) -> None:

@@ -14,10 +14,15 @@ class Endpoint:
     port: int
     metrics_port: int | None
     drain_s: float
+    metrics_host: str = "127.0.0.1"
 
     def address(self, port: int) -> str:
         """``HOST:PORT``, an IPv6 host in brackets."""
-        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        return _address(self.host, port)
+
+    def metrics_address(self, port: int) -> str:
+        """The same for the metrics."""
+        return _address(self.metrics_host, port)
 
     @property
     def is_public(self) -> bool:
@@ -26,3 +31,7 @@ class Endpoint:
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host != "localhost"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -8,6 +8,8 @@ incident id; its traceback is in the log under that id, its message is nowhere, 
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
+from math import ceil
 from typing import Any, Never
 from uuid import uuid4
 
@@ -17,7 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
+from grpc_status.rpc_status import GRPC_DETAILS_METADATA_KEY
 
 from cascade.errors import (
     CascadeError,
@@ -26,13 +28,17 @@ from cascade.errors import (
     LimitExceededError,
     NotFoundError,
     OverloadedError,
+    PermissionDeniedError,
     PolicyError,
+    PreconditionError,
     StageUnavailableError,
+    UnauthenticatedError,
     UnavailableError,
     UnsupportedError,
 )
 
 DOMAIN = "cascade.v1"
+MOST_ID = 256  # characters of a request's id that are written down: one that is refused may have millions
 UNAVAILABLE_RETRY_S = 1.0  # what is starting or draining is over, or replaced, in about that time
 
 CODES: dict[type[Exception], grpc.StatusCode] = {
@@ -41,12 +47,17 @@ CODES: dict[type[Exception], grpc.StatusCode] = {
     LimitExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
+    PreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     StageUnavailableError: grpc.StatusCode.UNAVAILABLE,
     UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     CascadeError: grpc.StatusCode.INTERNAL,  # a stage that failed, and whatever else no caller can help
 }
+
+BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +69,13 @@ def code_of(error: Exception) -> grpc.StatusCode:
 
 def name_of(code: int) -> str:
     """The name of a numeric gRPC code, for instance "NOT_FOUND" of 5."""
-    return next(known.name for known in grpc.StatusCode if known.value[0] == code)
+    return BY_NUMBER[code].name
 
 
 def to_status(error: Exception, *, method: str, request_id: str) -> Status:
     """Turns an exception into the status that its caller gets, and logs it."""
     code = code_of(error)
-    fields = {"method": method, "request_id": request_id, "code": code.name}
+    fields = {"method": method, "request_id": request_id[:MOST_ID], "code": code.name}
     if code is grpc.StatusCode.INTERNAL:
         incident = uuid4().hex
         log.error("call failed", extra={**fields, "incident": incident}, exc_info=error)
@@ -72,20 +83,49 @@ def to_status(error: Exception, *, method: str, request_id: str) -> Status:
         info = ErrorInfo(reason=reason, domain=DOMAIN, metadata={"incident": incident})
         return _status(code, f"internal error; the server's log has it as incident {incident}", info)
     assert isinstance(error, CascadeError), "only a CascadeError has a code of its own"
-    log.info("call refused", extra={**fields, "reason": error.reason, "error": str(error)})
+    # An overloaded server has better things to do than to write a line for each call; admission counts them.
+    level = logging.DEBUG if isinstance(error, OverloadedError) else logging.INFO
+    if log.isEnabledFor(level):
+        log.log(level, "call refused", extra={**fields, "reason": error.reason, "error": str(error)})
+    if isinstance(error, OverloadedError):
+        return _overloaded(error.reason, str(error), _rounded(1000 * error.retry_after_s))
     info = ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_metadata(error))
     return _status(code, str(error), info, *_extra(error))
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], status: Status) -> Never:
     """Ends a call with a status and its details; grpc raises to unwind the handler."""
-    rich = rpc_status.to_status(status)
-    await context.abort(rich.code, rich.details, rich.trailing_metadata)
+    details = (GRPC_DETAILS_METADATA_KEY, status.SerializeToString())
+    await context.abort(BY_NUMBER[status.code], status.message, (details, *_pushback(status)))
+
+
+def _pushback(status: Status) -> list[tuple[str, str]]:
+    """When to come again, told so that a client whose retry policy names RESOURCE_EXHAUSTED waits (gRFC A6)."""
+    if status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
+        for detail in status.details:
+            retry = RetryInfo()
+            if detail.Unpack(retry):
+                return [("grpc-retry-pushback-ms", str(retry.retry_delay.ToMilliseconds()))]
+    return []
+
+
+@lru_cache(512)  # there are few of them, and an overloaded server gives them often
+def _overloaded(reason: str, message: str, retry_ms: int) -> Status:
+    info = ErrorInfo(reason=reason, domain=DOMAIN)
+    return _status(grpc.StatusCode.RESOURCE_EXHAUSTED, message, info, _retry(retry_ms / 1000))
+
+
+def _rounded(milliseconds: float) -> int:
+    """A time to two digits, and so much a little longer that it is not too short."""
+    step: int = 10 ** max(0, len(str(int(milliseconds))) - 2)
+    return max(1, ceil(milliseconds / step) * step)
 
 
 def _metadata(error: CascadeError) -> dict[str, str]:
     if isinstance(error, LimitExceededError):
         return {"what": error.what, "limit": str(error.limit)}
+    if isinstance(error, PermissionDeniedError):
+        return {"scope": error.scope}
     return {}
 
 
@@ -95,8 +135,6 @@ def _extra(error: CascadeError) -> list[Message]:
         return [BadRequest(field_violations=[violation(field=error.field, description=str(error))])]
     if isinstance(error, PolicyError):
         return [BadRequest(field_violations=[violation(field="toml", description=line) for line in error.problems])]
-    if isinstance(error, OverloadedError):
-        return [_retry(error.retry_after_s)]
     if isinstance(error, UnavailableError | StageUnavailableError):
         return [_retry(UNAVAILABLE_RETRY_S)]
     return []

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse
-
-from cascade.serve.stage_host import StageHost
 
 
 class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]  # the package has no types
@@ -22,24 +18,18 @@ class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]  # the pa
     def __init__(self, names: Iterable[str]) -> None:
         super().__init__()
         self._names = ("", *names)
+        self._missed: dict[str, set[str]] = {}  # by name, who says that it is away
 
     async def start(self) -> None:
         """Sets what the base class does not know yet."""
         for name in self._names:
             await self.set(name, HealthCheckResponse.SERVING)
 
-    def follow(self, host: StageHost) -> None:
-        """From now on says of a stage in a process of its own whether it is there. Call it on the event loop."""
-        loop = asyncio.get_running_loop()
-
-        def on_change(serving: bool) -> None:
-            status = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
-            with suppress(RuntimeError):  # the loop was closed, and with it everybody who asked
-                asyncio.run_coroutine_threadsafe(self.set(host.hosted.stage, status), loop)
-
-        host.on_change = on_change
-        if host.pid is None:  # it went away before anybody listened
-            on_change(False)
+    async def tell(self, name: str, serving: bool, source: str = "process") -> None:
+        """From now on says of a name, for instance "stage2", whether it is there; each source has to say that it is."""
+        missed = self._missed.setdefault(name, set())
+        (missed.discard if serving else missed.add)(source)
+        await self.set(name, HealthCheckResponse.NOT_SERVING if missed else HealthCheckResponse.SERVING)
 
     async def List(self, request: HealthListRequest, context: Any) -> HealthListResponse:
         """Every name with its status (gRFC A90): the base class leaves it out."""

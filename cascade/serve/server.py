@@ -1,4 +1,4 @@
-"""The server's life: bind -> load -> warm up -> serve -> drain.
+"""One process's server: bind -> load -> warm up -> *open* -> drain; and the whole life of a server of one process.
 
 The port is bound first, so that one in use is told before the models load, and nothing is answered before every stage
 has answered a warm-up: until then a connection waits in the listening socket.
@@ -7,11 +7,11 @@ has answered a warm-up: until then a connection waits in the listening socket.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from time import perf_counter
 
 import grpc
@@ -19,24 +19,29 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cascade.errors import CascadeError
+from cascade.live import Live
 from cascade.observe.metrics import Metrics
 from cascade.pipeline import Pipeline
+from cascade.serve.admission import Admission
+from cascade.serve.audit import AuditLog
 from cascade.serve.calls import Calls
 from cascade.serve.checks import CheckService
-from cascade.serve.endpoint import Endpoint
+from cascade.serve.config import Config
+from cascade.serve.coordinator import Control, Coordinator
 from cascade.serve.health import HealthServicer
 from cascade.serve.lifecycle import Lifecycle
 from cascade.serve.models import ModelService, StageService
+from cascade.serve.participant import LocalParticipant
 from cascade.serve.policies import PolicyService
-from cascade.serve.stage_host import StageHost
+from cascade.serve.security import LIMITS
+from cascade.serve.streams import Streams
+from cascade.serve.used import Book
 from cascade.v1 import cascade_service_pb2, model_service_pb2, policy_service_pb2, stage_service_pb2
-from cascade.v1.check_pb2 import CheckRequest
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # well above the limits on text, so that those speak for themselves
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
-    ("grpc.so_reuseport", 0),  # a second server on the same port is a mistake, not a helper
     ("grpc.keepalive_time_ms", 60_000),  # finds callers that vanished with an open stream
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -44,65 +49,192 @@ OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
 FLUSH_S = 0.5  # for answers that are on their way; after it whoever only watches (health, reflection) is cut off
-WARM_UP = "Is the kettle still on?"
 
 log = logging.getLogger(__name__)
 
 
-async def serve(
-    endpoint: Endpoint,
-    load: Callable[[], Pipeline],
-    metrics: Metrics,
-    announce: Callable[[str], None],
-    host: StageHost | None = None,
-) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+class Server:
+    """The gRPC server of one process.
 
     Args:
-        endpoint: where to listen.
-        load: makes the pipeline; runs on a thread.
+        config: what it is made of.
         metrics: what is counted into.
-        announce: gets the ready line.
-        host: what ``load`` opens a stage with that runs in a process of its own; it is stopped in the end.
+        shared: other processes may listen on its port, too.
+        book: where the processes that share quotas keep them.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, *, shared: bool = False, book: Book | None = None) -> None:
+        self.lifecycle = Lifecycle()
+        self._config, self._metrics, self._book = config, metrics, book
+        self._guard = config.security.guard()
+        options = [*OPTIONS, *LIMITS, ("grpc.so_reuseport", int(shared))]  # unasked for, a second server is a mistake
+        if config.max_connection_age_s:
+            # gRPC itself adds or takes up to a tenth, so that connections made together do not end together. Calls
+            # that are under way are not cut: their connection goes when they have ended.
+            options.append(("grpc.max_connection_age_ms", round(1000 * config.max_connection_age_s)))
+        self._server = grpc.aio.server(options=options)
+        self._telemetry = config.observe.telemetry(metrics.registry)
+        self._health: HealthServicer | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def bind(self, port: int) -> str:
+        """Listens, without answering yet, and returns the address; port 0 is a free one.
+
+        Raises:
+            CascadeError: the address, or the certificate, cannot be used.
+        """
+        endpoint = self._config.endpoint
+        try:
+            return endpoint.address(self._config.security.listen(self._server, endpoint.address(port)))
+        except RuntimeError:
+            raise CascadeError(
+                f"cannot listen on {endpoint.address(port)}: the port is in use, or the address is not this machine's. "
+                "Choose another with --port (0 picks a free one) or --host."
+            ) from None
+
+    def adopt(self, pipeline: Pipeline) -> None:
+        """Counts what happens in a pipeline, which is about to become the current one."""
+        self._metrics.adopt(pipeline)
+        for name, batcher in pipeline.stages.items():
+            batcher.breaker.listeners["health"] = partial(self._tell_later, name)
+            self._tell_later(name, not batcher.breaker.is_open)
+
+    async def open(self, live: Live, control: Control, audit_log: AuditLog | None = None) -> None:
+        """Adds everything that the server answers to, and starts to answer.
+
+        Raises:
+            CascadeError: the salt of the audit log cannot be used.
+        """
+        security = self._config.security
+        auditor = security.auditor(audit_log, self._metrics.registry) if audit_log else None
+        admission = Admission(self._config.admission, self._metrics, self._book)
+        services = {
+            cascade_service_pb2: CheckService(live, self._metrics, self.lifecycle, admission, auditor),
+            policy_service_pb2: PolicyService(live, control),
+            model_service_pb2: ModelService(live, control),
+            stage_service_pb2: StageService(live.hold, admission),
+        }
+        streams = Streams(security.max_streams, security.stream_idle_s)
+        calls = Calls(self._metrics, self.lifecycle, self._guard, auditor, streams, self._telemetry)
+        names = []
+        for module, service in services.items():
+            for contract in module.DESCRIPTOR.services_by_name.values():
+                self._server.add_generic_rpc_handlers((calls.bind(service, contract),))
+                names.append(contract.full_name)
+        self._health = HealthServicer([*names, *live.pipeline.stages])
+        await self._health.start()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self._server)
+        await self._server.start()
+
+    def _tell_later(self, name: str, asked: bool) -> None:
+        """Health follows a stage's breaker."""
+        if self._health:
+            task = asyncio.get_running_loop().create_task(self._health.tell(name, asked, "breaker"))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    @staticmethod
+    def models(live: Live) -> dict[str, str]:
+        """By stage ``NAME@REVISION`` of its model."""
+        stages = live.pipeline.stages
+        return {name: f"{batcher.stage.info.name}@{batcher.stage.info.revision}" for name, batcher in stages.items()}
+
+    async def tell_stage2(self, serving: bool) -> None:
+        """Health says from now on whether stage 2 is there."""
+        if self._health:
+            await self._health.tell("stage2", serving)
+
+    async def quiet(self) -> None:
+        """Health says from now on that nothing is served here, so that nobody new comes."""
+        if self._health:
+            await self._health.enter_graceful_shutdown()
+
+    async def drain(self, seconds: float) -> None:
+        """Takes nothing new, and gives the calls under way this long to end."""
+        log.info("draining", extra={"in_flight": self.lifecycle.in_flight, "drain_s": seconds})
+        await self.quiet()
+        self.lifecycle.drain()
+        stopping = asyncio.create_task(self._server.stop(seconds))
+        try:
+            async with asyncio.timeout(seconds):
+                await self.lifecycle.idle()
+        except TimeoutError:
+            log.warning("calls were cut off", extra={"in_flight": self.lifecycle.in_flight})
+        await self._server.stop(FLUSH_S)
+        await stopping
+        log.info("stopped")
+
+    async def close(self) -> None:
+        """Stops at once."""
+        await self._server.stop(None)
+        if self._telemetry:
+            await asyncio.to_thread(self._telemetry.close)
+
+
+async def serve(config: Config, announce: Callable[[str], None]) -> None:
+    """Serves from this process until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+
+    SIGHUP applies what has changed on disk. ``announce`` gets the ready line.
 
     Raises:
-        CascadeError: an address cannot be used, or whatever ``load`` and the warm-up raise.
+        CascadeError: an address cannot be used, or a model or the policy.
     """
-    started = perf_counter()
-    stop = _stop_on_signal()
+    started, endpoint = perf_counter(), config.endpoint
+    stop = stop_on_signal()
     async with AsyncExitStack() as stack:
-        server = grpc.aio.server(options=OPTIONS)
-        stack.push_async_callback(server.stop, None)
-        address = endpoint.address(_bind(server, endpoint))
+        metrics = Metrics()
+        audit_log = config.security.open_audit_log()
+        if audit_log:
+            stack.push_async_callback(asyncio.to_thread, audit_log.close)
+        server = Server(config, metrics)
+        stack.push_async_callback(server.close)
+        address = server.bind(endpoint.port)
         ready = f"ready grpc={address}"
         if endpoint.metrics_port is not None:
-            port, stop_metrics = metrics.serve(endpoint.host, endpoint.metrics_port)
+            port, stop_metrics = metrics.serve(endpoint.metrics_host, endpoint.metrics_port)
             stack.callback(stop_metrics)
-            ready += f" metrics={endpoint.address(port)}"
-        if host is not None:
-            stack.push_async_callback(asyncio.to_thread, host.stop)
+            ready += f" metrics={endpoint.metrics_address(port)}"
+        coordinator = Coordinator(config, metrics.registry)
+        stack.push_async_callback(coordinator.close)
+        participant = LocalParticipant(config.load, server.adopt, server.tell_stage2, coordinator.stage2_hangs)
+        stack.push_async_callback(participant.close)
+        coordinator.participants.append(participant)
         log.info("loading", extra={"grpc": address})
-        pipeline = await asyncio.to_thread(load)
-        stack.push_async_callback(pipeline.close)
-        await _warm_up(pipeline)
-        gc.collect()
-        gc.freeze()  # what is loaded stays: the collector need not walk it again while calls wait
-        lifecycle = Lifecycle()
-        servicer = await _add_services(server, pipeline, metrics, lifecycle)
-        if host is not None:
-            servicer.follow(host)
+        await coordinator.start()
         if stop.is_set():
             return
-        await server.start()
-        models = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
-        names = {name: f"{info.name}@{info.revision}" for name, info in models.items()}
+        await server.open(participant.live, coordinator, audit_log)
+        coordinator.follow_stage2()
+        names = server.models(participant.live)
         announce(f"{ready} stage1={names['stage1']} stage2={names.get('stage2', 'none')}")
         log.info("ready", extra={"seconds": round(perf_counter() - started, 3), **names})
+        await run_until(stop, coordinator)
+        await server.drain(endpoint.drain_s)
+
+
+async def run_until(stop: asyncio.Event, coordinator: Coordinator) -> None:
+    """Applies what changes on disk, also on SIGHUP, until it is told to stop."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[None]] = set()
+
+    def on_hangup() -> None:
+        task = loop.create_task(coordinator.try_reload("SIGHUP"))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    watching = loop.create_task(coordinator.watch())
+    try:
         await stop.wait()
-        await _drain(server, servicer, lifecycle, endpoint.drain_s)
+    finally:
+        loop.add_signal_handler(signal.SIGHUP, ignore)
+        watching.cancel()
+        await asyncio.gather(watching, *reloads, return_exceptions=True)
 
 
-def _stop_on_signal() -> asyncio.Event:
+def stop_on_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second one finds the system's own handler."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -114,63 +246,9 @@ def _stop_on_signal() -> asyncio.Event:
 
     for number in signals:
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, ignore)  # until there is something to reload it must not end the process
     return stop
 
 
-def _bind(server: grpc.aio.Server, endpoint: Endpoint) -> int:
-    try:
-        return server.add_insecure_port(endpoint.address(endpoint.port))
-    except RuntimeError:
-        where = endpoint.address(endpoint.port)
-        raise CascadeError(
-            f"cannot listen on {where}: the port is in use, or the address is not this machine's. "
-            "Choose another with --port (0 picks a free one) or --host."
-        ) from None
-
-
-async def _warm_up(pipeline: Pipeline) -> None:
-    for batcher in pipeline.stages.values():
-        await batcher.score(batcher.stage.encode(WARM_UP).windows)
-    await pipeline.check(CheckRequest(text=WARM_UP))
-
-
-async def _add_services(
-    server: grpc.aio.Server, pipeline: Pipeline, metrics: Metrics, lifecycle: Lifecycle
-) -> HealthServicer:
-    """Adds everything that the server answers to, and returns the health service."""
-    stages = pipeline.stages
-    files = {name: batcher.stage.info.files for name, batcher in stages.items()}
-    services = {
-        cascade_service_pb2: CheckService(pipeline, metrics, lifecycle),
-        policy_service_pb2: PolicyService(pipeline.policies, files),
-        model_service_pb2: ModelService(stages),
-        stage_service_pb2: StageService(stages, pipeline.limits),
-    }
-    calls = Calls(metrics, lifecycle)
-    names = []
-    for module, service in services.items():
-        for contract in module.DESCRIPTOR.services_by_name.values():
-            server.add_generic_rpc_handlers((calls.bind(service, contract),))
-            names.append(contract.full_name)
-    for name, batcher in stages.items():
-        metrics.watch(name, batcher)
-    servicer = HealthServicer([*names, *stages])
-    await servicer.start()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server)
-    return servicer
-
-
-async def _drain(server: grpc.aio.Server, servicer: HealthServicer, lifecycle: Lifecycle, seconds: float) -> None:
-    log.info("draining", extra={"in_flight": lifecycle.in_flight, "drain_s": seconds})
-    await servicer.enter_graceful_shutdown()
-    lifecycle.drain()
-    stopping = asyncio.create_task(server.stop(seconds))
-    try:
-        async with asyncio.timeout(seconds):
-            await lifecycle.idle()
-    except TimeoutError:
-        log.warning("calls were cut off", extra={"in_flight": lifecycle.in_flight})
-    await server.stop(FLUSH_S)
-    await stopping
-    log.info("stopped")
+def ignore() -> None:
+    """For a signal that means nothing now."""

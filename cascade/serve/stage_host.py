@@ -40,21 +40,27 @@ class HostedStage:
 
     Attributes:
         spec: an embedded name, a model folder or a hub id.
-        threads: CPU threads of torch.
+        threads: CPU threads of torch; batches at a time of ONNX Runtime, each on one thread.
         stage: the part that it plays.
         device: "cpu", "cuda" or "cuda:N".
+        dtype: "float32" or "bfloat16"; None for what the device does best.
         adapters: adapter folders by name.
         memory_mb: the most memory of the GPU; None for all.
         log_level: the least that it logs.
+        runtime: "torch" or "onnxruntime".
+        allow_score_drift: see :func:`stages.registry.load_stage`; torch has a bound of its own.
     """
 
     spec: str
     threads: int
     stage: str = "stage2"
     device: str = "cpu"
+    dtype: str | None = None
     adapters: Mapping[str, Path] = field(default_factory=dict)
     memory_mb: int | None = None
     log_level: str = "info"
+    runtime: str = "torch"
+    allow_score_drift: bool = False
 
     @property
     def batch_tokens(self) -> int:
@@ -71,24 +77,30 @@ class HostedStage:
             "--threads": str(self.threads),
             "--batch-tokens": str(self.batch_tokens),
             "--log-level": self.log_level,
+            "--runtime": self.runtime,
         }
+        if self.dtype is not None:
+            options["--dtype"] = self.dtype
         if self.memory_mb is not None:
             options["--memory-mb"] = str(self.memory_mb)
         pairs = [word for pair in options.items() for word in pair]
         adapters = [f"--adapter={name}={path}" for name, path in self.adapters.items()]
-        return [sys.executable, "-m", "cascade.serve.stage_process", "--with-parent", *pairs, *adapters]
+        flags = ["--with-parent", *(["--allow-score-drift"] if self.allow_score_drift else [])]
+        return [sys.executable, "-m", "cascade.serve.stage_process", *flags, *pairs, *adapters]
 
 
 class StageHost:
     """Starts the process of a hosted stage, watches it, and starts it again when it ends.
 
     ``on_change`` is called with True and False, on a thread of the host's, when the stage comes back and goes away.
+    ``address`` is where it serves, another one after each start.
     """
 
     def __init__(self, hosted: HostedStage) -> None:
         self.hosted = hosted
         self.on_change: Callable[[bool], None] = lambda serving: None
         self._folder = tempfile.TemporaryDirectory(prefix="cascade-")  # only its owner can enter
+        self.address = ""
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._stage: RemoteStage | None = None
@@ -107,10 +119,15 @@ class StageHost:
         Raises:
             CascadeError: as the process told it.
         """
-        address = self._start()
-        self._stage = RemoteStage(address, self.hosted.stage, batch_tokens=self.hosted.batch_tokens)
+        self.address = self._start()
+        self._stage = RemoteStage(self.address, self.hosted.stage, batch_tokens=self.hosted.batch_tokens)
         self._watcher.start()
         return self._stage
+
+    def restart(self) -> None:
+        """Has the process ended and started again: for other processes, which saw it hang."""
+        if self._stage is not None:
+            self._stage.hangs = True
 
     def stop(self) -> None:
         """Ends the process; it is killed if it does not go."""
@@ -209,10 +226,12 @@ class StageHost:
     def _restart(self) -> None:
         assert self._stage is not None, "open() comes first"
         try:
-            self._stage.reconnect(self._start())
+            address = self._start()
+            self._stage.reconnect(address)
         except CascadeError as error:
             fields = {"stage": self.hosted.stage, "reason": error.reason, "error": str(error)}
             log.error("a stage could not be started again", extra=fields)
             self._end()
         else:
+            self.address = address
             self.on_change(True)

@@ -16,7 +16,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TextIO
 
@@ -32,6 +35,7 @@ from cascade.serve.device import limit_memory, require_device
 from cascade.serve.lifecycle import Lifecycle
 from cascade.serve.models import StageService
 from cascade.v1 import stage_service_pb2
+from stages.registry import load_stage
 from stages.resident import load_resident
 from stages.stage import Stage, Window
 
@@ -43,6 +47,14 @@ FLUSH_S = 1.0
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Alone:
+    """The one stage that this process has."""
+
+    stages: Mapping[str, Batcher]
+    limits: Limits
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until it is told to stop; the exit code is 1 if the stage could not be loaded."""
     options = _parse(arguments)
@@ -52,10 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent too, which still needs this process
         try:
-            require_device(options.device)
-            limit_memory(options.device, options.memory_mb)
-            _set_threads(options.threads)
-            stage = load_resident(options.spec, device=options.device, adapters=dict(options.adapter))
+            stage = _load(options)
             _warm_up(stage)
             asyncio.run(_serve(stage, options, report))
         except CascadeError as error:
@@ -68,6 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _load(options: argparse.Namespace) -> Stage:
+    if options.runtime == "onnxruntime":
+        return load_stage(options.spec, allow_score_drift=options.allow_score_drift)
+    require_device(options.device)
+    limit_memory(options.device, options.memory_mb)
+    _set_threads(options.threads)
+    return load_resident(options.spec, device=options.device, dtype=options.dtype, adapters=dict(options.adapter))
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m cascade.serve.stage_process", description=__doc__)
     parser.add_argument("--stage", required=True, help='the part that it plays: "stage1" or "stage2"')
@@ -76,8 +94,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N"')
     parser.add_argument("--adapter", action="append", default=[], type=_adapter, help="NAME=PATH, repeatable")
     parser.add_argument("--memory-mb", type=int, help="the most memory of the GPU")
-    parser.add_argument("--threads", type=int, required=True, help="CPU threads of torch")
+    parser.add_argument(
+        "--threads", type=int, required=True, help="CPU threads of torch; batches at a time of ONNX Runtime"
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: what the device does best")
     parser.add_argument("--batch-tokens", type=int, required=True, help="tokens of a batch, padding included")
+    parser.add_argument("--runtime", default="torch", choices=("torch", "onnxruntime"), help="what runs the network")
+    parser.add_argument("--allow-score-drift", action="store_true", help="for ONNX Runtime: golden texts may differ")
     parser.add_argument("--with-parent", action="store_true", help="end when stdin ends")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser.parse_args(arguments)
@@ -103,9 +126,12 @@ def _warm_up(stage: Stage) -> None:
 
 async def _serve(stage: Stage, options: argparse.Namespace, report: TextIO) -> None:
     stop = _stop_when_told(options.with_parent)
-    batcher = Batcher(stage, max_tokens_per_batch=options.batch_tokens)
+    threads = options.threads if options.runtime == "onnxruntime" else 1  # torch has threads of its own
+    # Whoever calls has a timeout, and this process replaced if it hangs: it must not look as if it only failed.
+    batcher = Batcher(stage, threads=threads, max_tokens_per_batch=options.batch_tokens, timeout_s=inf)
     server = grpc.aio.server(options=OPTIONS)
-    service = StageService({options.stage: batcher}, Limits())
+    alone = _Alone({options.stage: batcher}, Limits())
+    service = StageService(lambda: nullcontext(alone))
     contract = stage_service_pb2.DESCRIPTOR.services_by_name["StageService"]
     server.add_generic_rpc_handlers((Calls(Metrics(), Lifecycle()).bind(service, contract),))
     try:

@@ -27,7 +27,10 @@ class Malformed:
     request_id: str = ""
 
 
-def reader(kind: type[Message]) -> Callable[[bytes], Message | Malformed]:
+Reader = Callable[[bytes], Message | Malformed]
+
+
+def reader(kind: type[Message]) -> Reader:
     """A deserializer for messages of one kind that never raises."""
     descriptor: Any = kind.DESCRIPTOR
 

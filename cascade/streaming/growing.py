@@ -42,28 +42,35 @@ class GrowingText:
 
     def add(self, delta: str) -> None:
         """Puts a delta at the end."""
-        size = len(delta.encode())
-        beyond_ascii = 0 if size == len(delta) else sum(character > "\x7f" for character in delta)
         self._recent += delta
         self.length += len(delta)
-        self.size += size
-        self._unread += beyond_ascii + (len(delta) - beyond_ascii) / CHARACTERS_PER_TOKEN
+        self.size += len(delta.encode())
+        self._unread += _tokens(delta)
 
     def chunk(self) -> Chunk:
         """What is new with the words before it. From now on it counts as seen."""
-        start = self._base + cut_before(self._recent, self.seen - self._base - OVERLAP)
-        self._forget(start)
-        chunk = Chunk(start, self._recent, self.seen - start)
-        self.seen, self._unread = self.length, 0.0
+        start = self._again()
+        chunk = Chunk(start, self._recent[start - self._base :], self.seen - start)
+        self.read_upto(self.length)
         return chunk
+
+    def read_upto(self, end: int) -> None:
+        """From now on the text up to this offset, which was not seen yet, counts as seen."""
+        self._forget(self._again())
+        self.seen = end
+        self._unread = _tokens(self._recent[end - self._base :])
 
     def whole(self) -> str:
         """The whole text."""
         return "".join([*self._before, self._recent])
 
     def held_back(self, count: int) -> int:
-        """The offset between words about ``count`` code points before the end, or as far back as is known."""
-        return self._base + cut_before(self._recent, self.length - self._base - count)
+        """The offset between words about ``count`` code points before the end of what was seen, if it is known."""
+        return self._base + cut_before(self._recent, self.seen - self._base - count)
+
+    def _again(self) -> int:
+        """Where the words begin that are read once more with what is new."""
+        return self._base + cut_before(self._recent, self.seen - self._base - OVERLAP)
 
     def _forget(self, start: int) -> None:
         """Moves what lies before ``start`` out of the way."""
@@ -71,3 +78,9 @@ class GrowingText:
         if keep > 0:
             self._before.append(self._recent[:keep])
             self._recent, self._base = self._recent[keep:], start
+
+
+def _tokens(text: str) -> float:
+    """How many tokens a text has, roughly."""
+    beyond_ascii = 0 if text.isascii() else sum(character > "\x7f" for character in text)
+    return beyond_ascii + (len(text) - beyond_ascii) / CHARACTERS_PER_TOKEN

@@ -2,18 +2,22 @@
 
 Two kinds of readings share the work, and both are the pipeline's own ``check``:
 
-- a *chunk*, every 32 tokens or so: what is new with the words before it, judged as a text by itself. It is short and so
-  costs little more than the new text does;
+- a *chunk*: what is new with the words before it, judged as a text by itself. It is short and so costs little more
+  than the new text does;
 - the *whole*: the exchange of the prompt and all that was written, with the scores of earlier windows remembered, so
-  that only its last window is new. It runs when a chunk is not allowed, when its score or the smoothed one of the
-  chunks is half way there, each time that the text has filled another window, and at the end.
+  that only the windows at its end are new.
+
+There is a reading every 32 tokens or so, or every 64 once there is not much left to spend
+(:mod:`cascade.streaming.budget`). While the answer is short it is the whole. Later it is a chunk, and the whole is read
+when a chunk alarms, if that can be afforded, whenever the text has filled another window, since that one's score will
+be needed in any case, and at the end.
 
 So the verdict at the end is that of a ``Check`` of the whole exchange, and one on the way is the worse of the last
 whole check and the chunks since. A chunk alone never blocks: the whole has to say so, twice in a row (the debounce of
 Qwen3Guard, arXiv 2510.14276), or bad luck with one cut would end a generation. In the meantime nothing is shown.
 
-What may be shown lies ``HOLD_BACK`` code points behind what was read and allowed: if a chunk turns out to end a bad
-sentence, its beginning has not been shown yet.
+What may be shown lies ``HOLD_BACK`` code points behind what was read and is not held by the policy's ``stream.hold``:
+if a chunk turns out to end a bad sentence, its beginning has not been shown yet.
 """
 
 from __future__ import annotations
@@ -26,20 +30,23 @@ from cascade.errors import InvalidRequestError, LimitExceededError, OverloadedEr
 from cascade.memory import Memory
 from cascade.pipeline import Pipeline
 from cascade.scoring import encode
+from cascade.streaming.budget import Budget, Windows
 from cascade.streaming.cuts import between_words
-from cascade.streaming.growing import Chunk, GrowingText
+from cascade.streaming.growing import GrowingText
 from cascade.v1.cascade_service_pb2 import ModerateStart, ModerateStreamResponse
-from cascade.v1.check_pb2 import ACTION_ALLOW, ACTION_BLOCK, CheckRequest, CheckResponse
+from cascade.v1.check_pb2 import ACTION_ALLOW, ACTION_BLOCK, ACTION_REVIEW, CheckRequest, CheckResponse
 
-STEP = 32  # tokens between readings
+STEP = 32  # tokens between readings, and twice as many where hardly one more can be afforded
 HOLD_BACK = 128  # code points, about one step
 SMOOTHING = 0.5  # weight of the newest chunk in the smoothed probability
 HITS = 2  # readings in a row that make a block
-FREE = 8  # windows that any answer may cost beyond one whole check; that is less than one from some 1,400 tokens on
 TRUST = 2  # false alarms of chunks until no more is spent on them than can be afforded
+NEAR = 8  # tokens: rather than to read a chunk so near to the end of a window, that end is waited for
+BEYOND = 2  # tokens that are waited for behind the end of a window, as the count of tokens is a guess
 GROWTH = 16  # between two whole checks on the way the text grows by a 16th at least: to cut it anew costs time too
 MOST_WRONG = 4.0  # a guess of how many tokens a text has may be off by this factor
 RESPONSE = "exchange.response"
+HELD = {"REVIEW": ACTION_REVIEW, "BLOCK": ACTION_BLOCK}
 
 
 class Moderation:
@@ -53,21 +60,28 @@ class Moderation:
         NotFoundError: it names a policy or adapter that is not there.
     """
 
-    def __init__(self, pipeline: Pipeline, start: ModerateStart, deadline: float | None = None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, start: ModerateStart, deadline: float | None = None, caller: str = ""
+    ) -> None:
         self.request_id = start.request_id or uuid4().hex
         self.blocked = False
-        self._pipeline, self._start, self._deadline = pipeline, start, deadline
+        self._pipeline, self._start, self._deadline, self._caller = pipeline, start, deadline, caller
         self._check_start()
+        self._policy = pipeline.policies.get(start.policy)
         self._stage1 = pipeline.stages["stage1"]
         self._window = self._stage1.stage.info.window_tokens
+        self._cut = Windows.of(self._stage1.stage)
+        self._budget = Budget(self._window)
         self._text = GrowingText()
         self._memory, self._chunk_memory = Memory(), Memory()
         self._whole: CheckResponse | None = None
         self._checked = 0  # code points of the answer in the latest whole check
-        self._since = 0  # tokens after them that chunks have read
         self._chunks: list[tuple[int, CheckResponse]] = []  # where each of them ends, and what was said of it
-        self._cost = 0  # tokens of a whole check without a memory, at least
-        self._scale = 1.0  # tokens of the latest chunk, as a multiple of what they had been taken for
+        self._read = 0  # tokens of the answer that were in a reading
+        self._since = 0  # those of them that are not in the latest whole check
+        self._due: float = self._cut.size + BEYOND  # tokens of the answer with which another window is full
+        self._unsettled = 0  # tokens of the latest whole check that the next one will have no use for
+        self._scale = 1.0  # tokens of what was read last, as a multiple of what they had been taken for
         self._smoothed = 0.0
         self._hits = 0
         self._false_alarms = 0  # blocks asked for by a chunk that the whole did not confirm
@@ -91,7 +105,9 @@ class Moderation:
         """
         if not self._start.prompt:
             return None
-        await self._check_whole(0, patient=False)
+        answer = await self._check_whole(0, patient=False)
+        self._budget = Budget(self._window, answer.coverage.tokens_total, len(self._start.prompt))
+        self._read = 0
         self.blocked = self._hits > 0  # nothing that is answered could clear the exchange of its prompt
         return self._state()
 
@@ -105,7 +121,11 @@ class Moderation:
         limit = self._pipeline.limits.max_text_bytes
         if self._text.size + len(self._start.prompt.encode()) > limit:
             raise LimitExceededError("bytes of text", limit)
-        if self._unread < STEP or (not self._has_leapt and not self._affords(self._unread)):
+        if self._has_leapt:
+            return await self.judge()
+        if self._reach >= self._due and await self._check_full_windows() and self._unread < STEP:
+            return self._conclude()
+        if self._unread < STEP or not (self._hits or self._is_time):
             return None
         return await self.judge()
 
@@ -115,21 +135,17 @@ class Moderation:
         Raises:
             CascadeError: as :meth:`add`.
         """
-        leapt = self._has_leapt
-        if not leapt:
-            await self._check_settled()
-        guess = self._text.unread
-        chunk = self._text.chunk()
-        if not leapt:
-            await self._check_chunk(chunk, guess)
-        if leapt or self._hits or self._is_worth_a_look():
-            alarmed = any(answer.action == ACTION_BLOCK for _, answer in self._chunks)
+        look = self._budget.look(self._reach)
+        routine = self._reach <= self._cut.size and self._affords(look)
+        if self._hits or self._has_leapt or routine:
             await self._check_whole(self._text.length)
-            self._false_alarms += alarmed and not self._hits
-        self.blocked = self._hits >= HITS
-        if self._worst().action == ACTION_ALLOW:
-            self._released = max(self._released, self._text.held_back(HOLD_BACK))
-        return self._state()
+        else:
+            await self._check_chunk()
+            if self._is_worth_a_look(look):
+                alarmed = any(answer.action == ACTION_BLOCK for _, answer in self._chunks)
+                await self._check_whole(self._text.length)
+                self._false_alarms += alarmed and not self._hits
+        return self._conclude()
 
     async def finish(self) -> ModerateStreamResponse:
         """The generation is complete: the verdict on all of it.
@@ -138,7 +154,7 @@ class Moderation:
             CascadeError: as :meth:`add`; InvalidRequestError if there was neither a prompt nor a text.
         """
         await self._check_whole(self._text.length)
-        if self._worst().action == ACTION_ALLOW:
+        if not self._is_held:
             self._released = self._text.length
         return self._state(final=True)
 
@@ -148,17 +164,36 @@ class Moderation:
         return self._text.unread * self._scale
 
     @property
-    def _read(self) -> int:
-        """Tokens that were in a reading."""
-        return self._since + (self._whole.coverage.tokens_total if self._whole else 0)
+    def _reach(self) -> float:
+        """Tokens of the answer, roughly."""
+        return self._read + self._unread
 
     @property
     def _has_leapt(self) -> bool:
         """Whether so much came at once that the whole is read rather than a chunk of it."""
         return self._unread >= max(self._window, self._read / GROWTH)
 
-    async def _check_chunk(self, chunk: Chunk, guess: float) -> None:
-        """Judges a chunk by itself; ``guess`` is how many new tokens it was taken for."""
+    @property
+    def _is_time(self) -> bool:
+        """Whether what is new is worth a reading now: enough of it, affordable, and no window is about to be full."""
+        step = STEP if self._affords(3 * STEP) else 2 * STEP
+        return self._unread >= step and self._reach < self._due - NEAR and self._affords(self._unread)
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether the policy holds back a text of which this is known."""
+        return self._worst().action >= HELD[self._policy.stream.hold]
+
+    def _conclude(self) -> ModerateStreamResponse:
+        """What a reading that is not the last leads to."""
+        self.blocked = self._hits >= HITS
+        if not self._is_held:
+            self._released = max(self._released, self._text.held_back(HOLD_BACK))
+        return self._state()
+
+    async def _check_chunk(self) -> None:
+        """Judges what is new by itself."""
+        guess, chunk = self._text.unread, self._text.chunk()
         request = self._request()
         request.text = chunk.text
         answer = await self._check(request, self._chunk_memory)
@@ -169,62 +204,77 @@ class Moderation:
         for span in answer.spans:
             span.field, span.start, span.end = RESPONSE, span.start + chunk.start, span.end + chunk.start
         self._since += coverage.tokens_total
-        self._scale = min(max(coverage.tokens_total / guess, 1 / MOST_WRONG), MOST_WRONG)
+        self._read += coverage.tokens_total
+        self._scale = self._measured(coverage.tokens_total, guess)
         self._chunks.append((self._text.seen, answer))
         self._smoothed += SMOOTHING * (answer.unsafe_probability - self._smoothed)
 
-    def _is_worth_a_look(self) -> bool:
-        """Whether the chunks since the latest whole check, or their run, call for another one, and it is affordable.
+    def _measured(self, tokens: int, guess: float) -> float:
+        """How many tokens a text had for each that it was taken for; as before where there was none."""
+        return min(max(tokens / guess, 1 / MOST_WRONG), MOST_WRONG) if guess else self._scale
+
+    def _is_worth_a_look(self, look: int) -> bool:
+        """Whether the latest whole check, the chunks since or their run call for another one, and it is affordable.
 
         A chunk that would block is looked into at any cost, until such alarms have proved to be false twice.
         """
         worst = max(answer.action for _, answer in self._chunks)
         if worst == ACTION_BLOCK and self._false_alarms < TRUST:
             return True
-        alarming = self._pipeline.policies.get(self._start.policy).stage1.unsafe_threshold / 2
+        alarming = self._policy.stage1.unsafe_threshold / 2
+        before = self._whole.unsafe_probability if self._whole else 0.0
         newest = self._chunks[-1][1].unsafe_probability
-        suspicious = worst != ACTION_ALLOW or max(newest, self._smoothed) >= alarming
-        return suspicious and self._affords(self._window)
+        suspicious = worst != ACTION_ALLOW or max(before, newest, self._smoothed) >= alarming
+        return suspicious and self._affords(look)
 
-    async def _check_settled(self) -> None:
-        """Judges what full windows cover, if one more is full: these the check at the end will need, too."""
-        if self._since < max(self._window, self._read / GROWTH):
-            return
+    async def _check_full_windows(self) -> bool:
+        """Judges what full windows cover, if one more is full now: these the check at the end will need, too."""
         text = self._text.whole()
         (encoding,) = await encode(self._stage1.stage, [text])
         ends = [window.end for window in encoding.windows[:-1] if between_words(text, window.end)]
-        if ends and ends[-1] > self._checked:
-            await self._check_whole(ends[-1])
+        if not ends or ends[-1] <= self._checked:
+            # The count of tokens was wrong, or the window ends within a word: then the next one will be read with it.
+            self._due = self._reach + max(STEP, self._reach / GROWTH)
+            return False
+        await self._check_whole(ends[-1])
+        self._unsettled = 0
+        return True
 
-    async def _check_whole(self, end: int, *, patient: bool = True) -> None:
+    async def _check_whole(self, end: int, *, patient: bool = True) -> CheckResponse:
         """Judges the exchange with the first ``end`` code points of its answer."""
-        before = self._whole.coverage.tokens_total if self._whole else 0
         request = self._request()
         request.exchange.prompt, request.exchange.response = self._start.prompt, self._text.whole()[:end]
         self._whole = await self._check(request, self._memory, patient=patient)
         self._memory.turn()
+        covered = self._whole.coverage.tokens_total - self._budget.prompt
+        if end == self._text.length:
+            self._scale = self._measured(covered - self._read, self._text.unread)
+        self._since = max(0, self._read - covered) if end < self._text.seen else 0
+        self._read = covered + self._since
         self._checked = end
+        self._due = max(self._cut.next_end(covered), covered * (1 + 1 / GROWTH)) + BEYOND
+        self._unsettled = self._budget.look(covered)
         self._chunks = [(seen, answer) for seen, answer in self._chunks if seen > end]
-        news = self._whole.coverage.tokens_total - before
-        self._since = max(0, self._since - news) if self._chunks else 0
+        if end > self._text.seen:
+            self._text.read_upto(end)
         self._hits = self._hits + 1 if self._whole.action == ACTION_BLOCK else 0
-        # The next check will have one window more than a check of full ones alone.
-        self._cost = self._memory.kept(self._stage1) + (self._window if 0 < end < self._text.length else 0)
+        return self._whole
 
     async def _check(self, request: CheckRequest, memory: Memory, *, patient: bool = True) -> CheckResponse:
         while True:
             try:
-                return await self._pipeline.check(request, deadline=self._deadline, memory=memory)
+                return await self._pipeline.check(request, deadline=self._deadline, memory=memory, caller=self._caller)
             except OverloadedError as error:
                 if not patient:
                     raise
                 await asyncio.sleep(error.retry_after_s)
 
     def _affords(self, tokens: float) -> bool:
-        """Whether so many more tokens leave the cost at twice that of one whole check, or ``FREE`` windows above it."""
-        extra = self._memory.wasted(self._stage1) + self._chunk_memory.scored(self._stage1)
-        whole = max(self._cost, self._memory.kept(self._stage1) + self._since + self._unread)
-        return extra + tokens <= max(FREE * self._window, whole)
+        """Whether so many more tokens may be spent on a reading that the check at the end has no use for."""
+        stage = self._stage1
+        spent = self._memory.wasted(stage) + self._unsettled + self._chunk_memory.scored(stage)
+        whole = self._memory.kept(stage) - self._unsettled + self._since + self._unread
+        return self._budget.affords(tokens, spent=spent, read=self._reach, whole=whole)
 
     def _worst(self) -> CheckResponse:
         """The worse of the latest whole check and the chunks since."""

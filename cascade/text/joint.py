@@ -75,6 +75,17 @@ def escape(text: str) -> str:
     return text.replace(MARK, STAND_IN)
 
 
+def keep_markers(text: str, derived: str, origins: Sequence[int]) -> str:
+    """A view of a joint text without the pilcrows that are none in it, say out of a decoded payload; as long as it was.
+
+    ``origins`` says for each character of the view which one of the joint text it comes from.
+    """
+    if MARK not in derived:
+        return derived
+    pairs = zip(derived, origins, strict=False)
+    return "".join(STAND_IN if character == MARK != text[origin] else character for character, origin in pairs)
+
+
 def _write(taken: Sequence[tuple[Said, int, int]]) -> Joint:
     text, pieces = "", []
     for said, start, end in taken:

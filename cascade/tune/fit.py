@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from cascade.policy.model import HazardRule, Models
 from cascade.tune.certify import Proof, certify
 from cascade.tune.nearest import Need, Point, nearest, needs
 from cascade.tune.outcomes import NEVER, Rules
-from cascade.tune.sample import Sample, check_labels, check_sizes, halves, sample
+from cascade.tune.routing import margins_of
+from cascade.tune.sample import Sample, check_labels, check_sizes, halves, halves_of, sample
 from cascade.tune.scores import ScoredRow
 from cascade.tune.search import DIGITS, search
 from cascade.tune.wishes import Wish
@@ -27,7 +28,8 @@ SURE_PRECISION, SURE_ROWS = 0.98, 20  # how right stage 1 has to be for stage 2 
 class Request:
     """What is to be certified: wishes, the error that may be made, and what the certificate is about.
 
-    ``data`` is the SHA-256 of the file with the rows; ``policy`` has all that is not tuned; ``seed`` draws the halves.
+    ``data`` is the SHA-256 of the file with the rows; ``policy`` has all that is not tuned, the kind of router among
+    it; ``seed`` draws the halves.
     """
 
     wishes: tuple[Wish, ...]
@@ -62,6 +64,7 @@ def fit(rows: Sequence[ScoredRow], request: Request) -> Tuned:
         DataError: the rows cannot carry the wishes: one class only, too few rows, unknown labels.
     """
     check_labels(rows, request.wishes)
+    request = replace(request, policy=with_boundaries(request, rows))
     everything = sample(rows, request.policy, request.seed)
     searched, certified = halves(everything, request.seed)
     check_sizes(certified, everything, request.wishes, request.delta)
@@ -87,14 +90,33 @@ def fit(rows: Sequence[ScoredRow], request: Request) -> Tuned:
     return Tuned(policy, proof.rules, proof, (), (), searched, certified)
 
 
+def with_boundaries(request: Request, rows: Sequence[ScoredRow]) -> Policy:
+    """The policy with what its kind of router needs before its bar can be searched; found on the half that is searched.
+
+    A band needs nothing. The other kinds flag at stage 1's own threshold, that with the best F1 of stage 1 alone. The
+    margins are fitted anew.
+    """
+    policy = request.policy
+    if policy.route.kind == "band":
+        return policy
+    first = [rows[index] for index in halves_of(len(rows), request.seed)[0].tolist()]
+    threshold1 = best_f1(sample(first, policy, request.seed))
+    route = policy.route.model_copy(update={"high": max(policy.route.high, threshold1)})
+    stage1 = policy.stage1.model_copy(update={"unsafe_threshold": threshold1})
+    policy = policy.model_copy(update={"stage1": stage1, "route": route})
+    if route.kind == "margin":
+        policy = policy.model_copy(update={"route": route.model_copy(update={"margins": margins_of(first, policy)})})
+    return policy
+
+
 def with_rules(policy: Policy, rules: Rules, searched: Sample, request: Request) -> Policy:
     """The policy with tuned numbers. Those that no promise hangs on are chosen on the searching half.
 
     They are stage 1's own threshold (the best F1 of stage 1 alone, not below the band), ``route.high`` (from where on
     stage 1 is right nearly always) and the threshold of what is controversial, which keeps its proportion.
     """
-    alone = best_f1(searched)
-    threshold1 = max(rules.low, alone)
+    route = policy.route
+    threshold1 = max(rules.low, best_f1(searched)) if route.kind == "band" else rules.flags
     high = max(threshold1, _sure(searched, threshold1))
     proportion = policy.merge.controversial_threshold / max(policy.stage2.unsafe_threshold, 10**-DIGITS)
     controversial = min(round(rules.unsafe_threshold * proportion, DIGITS), rules.unsafe_threshold)
@@ -112,7 +134,9 @@ def with_rules(policy: Policy, rules: Rules, searched: Sample, request: Request)
             "name": request.name,
             "stage1": policy.stage1.model_copy(update={"unsafe_threshold": threshold1}),
             "stage2": policy.stage2.model_copy(update={"unsafe_threshold": rules.unsafe_threshold}),
-            "route": policy.route.model_copy(update={"low": rules.low, "high": high, "max_escalation": bound}),
+            "route": route.model_copy(
+                update={"low" if route.kind == "band" else "at": rules.low, "high": high, "max_escalation": bound}
+            ),
             "merge": policy.merge.model_copy(update={"controversial_threshold": controversial}),
             "hazards": hazards,
             "models": Models(stage1=request.models["stage1"].files, stage2=request.models["stage2"].files),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cascade.build import check_policies
 from cascade.errors import UnsupportedError
 from cascade.evaluate.rows import DataError, Row, open_text, parse_row
 from cascade.pipeline import Pipeline
@@ -78,6 +79,7 @@ async def tune(
 
     Raises:
         UnsupportedError: there is no stage 2, or it only names hazards.
+        PolicyError: the network of the policy's router was fitted on other models.
         DataError: the rows cannot carry the wishes, or other models scored them.
         EvaluationError: a row could not be judged.
     """
@@ -86,7 +88,8 @@ async def tune(
     if not pipeline.stages["stage2"].stage.info.judges:
         raise UnsupportedError("this stage 2 names hazards but does not judge: there is no merged score to tune")
     # What an earlier policy was fitted on, or certified for, says nothing of these models.
-    base = base.model_copy(update={"models": Models(), "certificate": None})
+    base = base.model_copy(update={"models": Models(), "certificate": None, "reference": None})
+    check_policies([base], {name: batcher.stage for name, batcher in pipeline.stages.items()})
     judging = Pipeline(pipeline.stages["stage1"], pipeline.stages["stage2"], PolicyStore([base]), pipeline.limits)
     data = file_hash(source.path)
     if source.cache is None:

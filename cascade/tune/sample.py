@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from cascade.evaluate.rows import DataError
 from cascade.merging.stages import merge
 from cascade.policy.model import Policy
-from cascade.routing.band import near
+from cascade.policy.routers import worth_of
+from cascade.routing.escalation import near
+from cascade.routing.router import Signals
 from cascade.tune.binomial import least_rows
 from cascade.tune.scores import ScoredRow
 from cascade.tune.wishes import Wish
@@ -37,6 +39,7 @@ class Sample:
         stage1: calibrated probability of stage 1; ``stage2`` of stage 2; ``merged`` of both under the policy's rule.
         near: the largest probability of stage 1's labels near to that hazard; -1 where there is none.
         hazards: probability of that hazard when both stages answer, ``of_stage1`` when stage 1 alone does; -1: unknown.
+        worth: what the policy's kind of router thinks of asking stage 2, 0 to 1; of a band it is ``stage1``.
         triggered: a trigger fired.
         audit: drawn evenly from [0, 1); the row is audited where it is below the policy's rate.
         tokens: length in tokens of stage 1; ``lang``: the language as the row says it.
@@ -51,6 +54,7 @@ class Sample:
     near: Floats
     hazards: Floats
     of_stage1: Floats
+    worth: Floats
     triggered: Bools
     audit: Floats
     tokens: Floats
@@ -73,7 +77,13 @@ class Sample:
 
 
 def sample(rows: Sequence[ScoredRow], policy: Policy, seed: int) -> Sample:
-    """Arrays of rows under a policy's merge rule; the audit's draw for each row hangs on its id and the seed."""
+    """Arrays of rows under a policy's merge rule and kind of router.
+
+    The audit's draw for each row hangs on its id and the seed.
+
+    Raises:
+        DataError: the rows do not have what the router asks for.
+    """
     z1, z2 = (logit(np.array([getattr(row, name) for row in rows])) for name in ("stage1", "stage2"))
     return Sample(
         unsafe=np.array([row.unsafe is True for row in rows]),
@@ -85,6 +95,7 @@ def sample(rows: Sequence[ScoredRow], policy: Policy, seed: int) -> Sample:
         near=np.array([[max(row.stage1_labels.get(name, -1.0) for name in near(h)) for h in HAZARDS] for row in rows]),
         hazards=np.array([[row.hazards.get(h.slug, -1.0) for h in HAZARDS] for row in rows]),
         of_stage1=np.array([[row.stage1_hazards.get(h.slug, -1.0) for h in HAZARDS] for row in rows]),
+        worth=worths(rows, policy),
         triggered=np.array([bool(row.triggers) for row in rows]),
         audit=np.array([_draw(f"{seed}\0{number}\0{row.id}") for number, row in enumerate(rows)]),
         tokens=np.array([row.tokens for row in rows], dtype=np.float64),
@@ -98,10 +109,29 @@ def logit(p: Floats) -> Floats:
     return np.log(clipped) - np.log1p(-clipped)
 
 
+def worths(rows: Sequence[ScoredRow], policy: Policy) -> Floats:
+    """What the policy's kind of router thinks of each row.
+
+    Raises:
+        DataError: a row has no score of a label that the router asks for.
+    """
+    worth = worth_of(policy)
+    try:
+        return np.array([worth(Signals(row.stage1, row.stage1_labels, tokens=row.tokens)) for row in rows])
+    except KeyError as error:
+        raise DataError(f"the router asks for stage 1's label {error}, of which a row has no score") from error
+
+
 def halves(rows: Sample, seed: int) -> tuple[Sample, Sample]:
     """Two halves at random: one to search on, one to test on."""
-    order = np.random.default_rng(seed).permutation(len(rows))
-    return rows.at(np.sort(order[: len(rows) // 2])), rows.at(np.sort(order[len(rows) // 2 :]))
+    first, second = halves_of(len(rows), seed)
+    return rows.at(first), rows.at(second)
+
+
+def halves_of(count: int, seed: int) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """The numbers of the rows in each half."""
+    order = np.random.default_rng(seed).permutation(count)
+    return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
 
 
 def check_labels(rows: Sequence[ScoredRow], wishes: Sequence[Wish]) -> None:

@@ -1,9 +1,9 @@
 """Looks for policies that keep every wish, on one half of the rows: *sample, wishes* -> a chain to test on the other.
 
-Each candidate is a lower bound of the band, a threshold of the merged score, and, for each hazard that a wish names, a
-threshold of that hazard. The chain goes from the candidate that keeps the wishes most surely to the one that judges
-best, and has only those that judge better than all that are surer: the Pareto front of Laufer-Goldshtein et al. (2022),
-"Efficiently controlling multiple risks with Pareto testing".
+Each candidate is the worth from which on stage 2 is asked (a band's lower bound), a threshold of the merged score,
+and, for each hazard that a wish names, a threshold of that hazard. The chain goes from the candidate that keeps the
+wishes most surely to the one that judges best, and has only those that judge better than all that are surer: the
+Pareto front of Laufer-Goldshtein et al. (2022), "Efficiently controlling multiple risks with Pareto testing".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.tune.binomial import log_tails
-from cascade.tune.outcomes import Rules, escalated, hazard_scores
+from cascade.tune.outcomes import Rules, alarm, escalated, hazard_scores
 from cascade.tune.sample import Floats, Sample
 from cascade.tune.wishes import Wish
 from stages.taxonomy import HAZARD_INDEX
@@ -70,7 +70,7 @@ def search(rows: Sample, wishes: Sequence[Wish], start: Rules, delta: float, cut
     bands: list[Rules] = []
     counts: list[NDArray[np.int_]] = []
     qualities: list[Floats] = []
-    for low in np.unique(np.append(_grid(rows.stage1, cuts), start.low)).tolist():
+    for low in np.unique(np.append(_grid(rows.worth, cuts), start.low)).tolist():
         banded = replace(start, low=low)
         scores = hazard_scores(rows, escalated(rows, banded))
         # One bar often gives the same thresholds as another: each set of them is tried once.
@@ -112,8 +112,8 @@ def _over_thresholds(
     scores = hazard_scores(rows, escalates)
     flagged = (scores >= rules.thresholds) & (scores >= 0)
     # A row is unsafe from which threshold on? One that a hazard blocks at any, one that passes at none.
-    alarm = np.where((flagged & rules.blocks).any(axis=1), np.inf, np.where(escalates, rows.merged, -np.inf))
-    hits, alarms = (_at_least(alarm[part], grid) for part in (rows.unsafe, rows.harmless))
+    unsafe_from = np.where((flagged & rules.blocks).any(axis=1), np.inf, alarm(rows, rules, escalates))
+    hits, alarms = (_at_least(unsafe_from[part], grid) for part in (rows.unsafe, rows.harmless))
     columns = []
     for wish in wishes:
         if wish.kind == "escalation":

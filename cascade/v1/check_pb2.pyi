@@ -137,18 +137,20 @@ class CheckResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., action: _Optional[_Union[Action, str]] = ..., unsafe_probability: _Optional[float] = ..., hazards: _Optional[_Iterable[_Union[Hazard, _Mapping]]] = ..., categories: _Optional[_Iterable[_Union[Category, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[Attack, _Mapping]]] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., stages: _Optional[_Iterable[_Union[StageReport, _Mapping]]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., merge_rule: _Optional[str] = ..., override_rule: _Optional[str] = ..., degraded: _Optional[bool] = ..., degraded_reason: _Optional[str] = ..., policy_revision: _Optional[str] = ...) -> None: ...
 
 class Hazard(_message.Message):
-    __slots__ = ("slug", "code", "probability", "threshold", "flagged")
+    __slots__ = ("slug", "code", "probability", "threshold", "flagged", "related")
     SLUG_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     FLAGGED_FIELD_NUMBER: _ClassVar[int]
+    RELATED_FIELD_NUMBER: _ClassVar[int]
     slug: str
     code: str
     probability: float
     threshold: float
     flagged: bool
-    def __init__(self, slug: _Optional[str] = ..., code: _Optional[str] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., flagged: _Optional[bool] = ...) -> None: ...
+    related: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, slug: _Optional[str] = ..., code: _Optional[str] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., flagged: _Optional[bool] = ..., related: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Category(_message.Message):
     __slots__ = ("name", "probability")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x61scade/v1/model_service.proto\x12\ncascade.v1\"\x13\n\x11ListModelsRequest\"7\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.cascade.v1.Model\"\x9c\x02\n\x05Model\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12+\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x1c.cascade.v1.Model.FilesEntry\x12\x10\n\x08taxonomy\x18\x06 \x01(\t\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x0f\n\x07runtime\x18\t \x01(\t\x12\x0f\n\x07licence\x18\n \x01(\t\x12\x15\n\rwindow_tokens\x18\x0b \x01(\x05\x12\x10\n\x08\x61\x64\x61pters\x18\x0c \x03(\t\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32[\n\x0cModelService\x12K\n\nListModels\x12\x1d.cascade.v1.ListModelsRequest\x1a\x1e.cascade.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63\x61scade/v1/model_service.proto\x12\ncascade.v1\"\x13\n\x11ListModelsRequest\"7\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.cascade.v1.Model\"\x15\n\x13ReloadModelsRequest\"J\n\x14ReloadModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.cascade.v1.Model\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\x9c\x02\n\x05Model\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12+\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x1c.cascade.v1.Model.FilesEntry\x12\x10\n\x08taxonomy\x18\x06 \x01(\t\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x0f\n\x07runtime\x18\t \x01(\t\x12\x0f\n\x07licence\x18\n \x01(\t\x12\x15\n\rwindow_tokens\x18\x0b \x01(\x05\x12\x10\n\x08\x61\x64\x61pters\x18\x0c \x03(\t\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xae\x01\n\x0cModelService\x12K\n\nListModels\x12\x1d.cascade.v1.ListModelsRequest\x1a\x1e.cascade.v1.ListModelsResponse\x12Q\n\x0cReloadModels\x12\x1f.cascade.v1.ReloadModelsRequest\x1a .cascade.v1.ReloadModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST']._serialized_end=65
   _globals['_LISTMODELSRESPONSE']._serialized_start=67
   _globals['_LISTMODELSRESPONSE']._serialized_end=122
-  _globals['_MODEL']._serialized_start=125
-  _globals['_MODEL']._serialized_end=409
-  _globals['_MODEL_FILESENTRY']._serialized_start=365
-  _globals['_MODEL_FILESENTRY']._serialized_end=409
-  _globals['_MODELSERVICE']._serialized_start=411
-  _globals['_MODELSERVICE']._serialized_end=502
+  _globals['_RELOADMODELSREQUEST']._serialized_start=124
+  _globals['_RELOADMODELSREQUEST']._serialized_end=145
+  _globals['_RELOADMODELSRESPONSE']._serialized_start=147
+  _globals['_RELOADMODELSRESPONSE']._serialized_end=221
+  _globals['_MODEL']._serialized_start=224
+  _globals['_MODEL']._serialized_end=508
+  _globals['_MODEL_FILESENTRY']._serialized_start=464
+  _globals['_MODEL_FILESENTRY']._serialized_end=508
+  _globals['_MODELSERVICE']._serialized_start=511
+  _globals['_MODELSERVICE']._serialized_end=685
 # @@protoc_insertion_point(module_scope)

@@ -16,6 +16,18 @@ class ListModelsResponse(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[Model]
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
+class ReloadModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReloadModelsResponse(_message.Message):
+    __slots__ = ("models", "changed")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    changed: bool
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., changed: _Optional[bool] = ...) -> None: ...
+
 class Model(_message.Message):
     __slots__ = ("stage", "name", "kind", "revision", "files", "taxonomy", "labels", "device", "runtime", "licence", "window_tokens", "adapters")
     class FilesEntry(_message.Message):

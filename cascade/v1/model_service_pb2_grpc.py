@@ -40,6 +40,11 @@ class ModelServiceStub:
                 request_serializer=cascade_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=cascade_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.ReloadModels = channel.unary_unary(
+                '/cascade.v1.ModelService/ReloadModels',
+                request_serializer=cascade_dot_v1_dot_model__service__pb2.ReloadModelsRequest.SerializeToString,
+                response_deserializer=cascade_dot_v1_dot_model__service__pb2.ReloadModelsResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -53,6 +58,14 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReloadModels(self, request, context):
+        """Loads the models, and the policy file, that have changed on disk since they were loaded: all of them or, with
+        FAILED_PRECONDITION or INVALID_ARGUMENT, none. Calls go on meanwhile, and none of them meets two models.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=cascade_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=cascade_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'ReloadModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadModels,
+                    request_deserializer=cascade_dot_v1_dot_model__service__pb2.ReloadModelsRequest.FromString,
+                    response_serializer=cascade_dot_v1_dot_model__service__pb2.ReloadModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class ModelService:
             '/cascade.v1.ModelService/ListModels',
             cascade_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             cascade_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cascade.v1.ModelService/ReloadModels',
+            cascade_dot_v1_dot_model__service__pb2.ReloadModelsRequest.SerializeToString,
+            cascade_dot_v1_dot_model__service__pb2.ReloadModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

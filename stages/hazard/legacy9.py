@@ -27,7 +27,7 @@ from stages.encoder import NetworkStage
 from stages.errors import ModelError
 from stages.stage import Calibration
 from stages.system import System
-from stages.taxonomy import LEGACY9, VERSION
+from stages.taxonomy import LEGACY9, LEGACY9_VERSION
 
 MAPPING = "label_mapping.json"
 MODEL_TYPE = "modernbert"
@@ -110,7 +110,7 @@ def load_published(folder: Path, *, device: str, dtype: str | None) -> NetworkSt
 SYSTEM = System(
     name="hazard-legacy9",
     kind="hazard",
-    taxonomy=f"legacy-9 in {VERSION}",
+    taxonomy=LEGACY9_VERSION,
     labels=LABELS,
     base="jhu-clsp/mmBERT-base (MIT)",
     licence="Apache-2.0",

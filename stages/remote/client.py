@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -14,20 +14,27 @@ from cascade.v1.stage_service_pb2 import DescribeRequest, DescribeResponse, Scor
 from cascade.v1.stage_service_pb2_grpc import StageServiceStub
 from stages.errors import ModelError, StageError, StageUnavailableError
 from stages.remote import wire
+from stages.remote.place import Place, place_of
 from stages.stage import Calibration, Encoding, ModelInfo, Window, WindowScores
 
 OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # a tokenizer of a large vocabulary has tens of megabytes
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_http_proxy", 0),
+    # A machine that vanished answers no ping: calls to it end, and new connections are tried, within half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 CONNECT_S = 10.0
+GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 1024
 
 
 @dataclass(frozen=True)
 class _Connection:
-    """A channel, what may be called on it, and the halvings that were counted on it so far."""
+    """Where the process is, a channel to it, what may be called on it, and the halvings that were counted so far."""
 
+    target: str
     channel: grpc.Channel
     stub: Any
     halvings: list[int]
@@ -39,31 +46,42 @@ class RemoteStage:
     Attributes:
         batch_tokens: the tokens, padding included, that one call had best have.
         hangs: a call has had no answer in time, and no other has had one since.
+        on_hang: called with the target, on the thread of a call that has had no answer in time.
         oom_halvings: batches that it has halved for lack of memory, over all its lives.
 
     Args:
-        target: where it is, as gRPC names it: "unix:PATH" or "HOST:PORT".
+        target: where it is, as gRPC names it, "unix:PATH" or "HOST:PORT", or a place on another machine.
         name: which of the stages there: "stage1" or "stage2".
         timeout_s: what one call may take.
-        batch_tokens: see above.
+        batch_tokens: see above; None takes what suits its device: a GPU wants many tokens at once.
 
     Raises:
         StageUnavailableError: there is nobody there.
         ModelError: its tokenizer has no form that can be used here.
     """
 
-    def __init__(self, target: str, name: str, *, timeout_s: float = 120.0, batch_tokens: int = 1024) -> None:
-        self.batch_tokens = batch_tokens
+    def __init__(
+        self, target: str | Place, name: str, *, timeout_s: float = 120.0, batch_tokens: int | None = None
+    ) -> None:
         self.hangs = False
+        self.on_hang: Callable[[str], None] = lambda target: None
         self.oom_halvings = 0
         self._name, self._timeout_s = name, timeout_s
+        self._place = target if isinstance(target, Place) else Place("", target)
         self._counting = Lock()
-        self._connection, described = self._connect(target)
-        self._info, self._calibration = wire.to_info(described), wire.to_calibration(described)
+        self._connection, described = self._connect(self._place.target)
+        self._info, self._calibration = self._to_info(described), wire.to_calibration(described)
+        on_gpu = described.model.device.startswith("cuda")
+        self.batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
         if not described.HasField("tokenizer"):
             self.close()
             raise ModelError(f"{self._info.name}: its tokenizer is not one that another process can have")
         self._tokenizer = wire.to_tokenizer(described.tokenizer)
+
+    @property
+    def target(self) -> str:
+        """Where it is now."""
+        return self._connection.target
 
     @property
     def info(self) -> ModelInfo:
@@ -97,11 +115,13 @@ class RemoteStage:
             stage=self._name, windows=[TokenWindow(ids=window.ids, adapter=window.adapter) for window in windows]
         )
         try:
-            response = connection.stub.Score(request, timeout=self._timeout_s)
+            response = connection.stub.Score(request, timeout=self._timeout_s, metadata=self._place.metadata)
         except grpc.RpcError as error:
-            raise self._failure(error) from None
+            raise self._failure(error, connection.target) from None
         except ValueError:  # grpc's word for a channel that reconnect() has just closed
             raise StageUnavailableError(f"{self._info.name}: its process was replaced during the call") from None
+        if response.model.revision != self._info.revision:  # another server may have taken its place
+            raise StageError(f"{self._info.name}: {response.model.name}@{response.model.revision} answers in its place")
         if len(response.windows) != len(windows):
             raise StageError(f"{self._info.name}: {len(response.windows)} scores for {len(windows)} windows")
         self.hangs = False
@@ -116,7 +136,7 @@ class RemoteStage:
             ModelError: it serves another model; the stage stays as it was.
         """
         connection, described = self._connect(target)
-        found = wire.to_info(described)
+        found = self._to_info(described)
         if found != self._info:
             connection.channel.close()
             raise ModelError(f"{found.name}@{found.revision} is there now, not {self._info.name}@{self._info.revision}")
@@ -128,21 +148,32 @@ class RemoteStage:
         self._connection.channel.close()
 
     def _connect(self, target: str) -> tuple[_Connection, DescribeResponse]:
-        channel = grpc.insecure_channel(target, OPTIONS)
+        place, request = self._place, DescribeRequest(stage=self._name)
+        if place.secure:
+            credentials = grpc.ssl_channel_credentials(place.ca, place.key, place.cert)
+            channel = grpc.secure_channel(target, credentials, OPTIONS)
+        else:
+            channel = grpc.insecure_channel(target, OPTIONS)
         stub: Any = StageServiceStub(channel)
         try:
-            described = stub.Describe(DescribeRequest(stage=self._name), wait_for_ready=True, timeout=CONNECT_S)
+            described = stub.Describe(request, wait_for_ready=True, timeout=CONNECT_S, metadata=place.metadata)
         except grpc.RpcError as error:
             channel.close()
-            raise StageUnavailableError(f"{target}: {_code(error).name} from {self._name}") from None
-        return _Connection(channel, stub, [0]), described
+            raise StageUnavailableError(f"{target}: no {self._name} to be had there ({_code(error).name})") from None
+        return _Connection(target, channel, stub, [0]), described
 
-    def _failure(self, error: grpc.RpcError) -> StageError | ModelError:
+    def _to_info(self, described: DescribeResponse) -> ModelInfo:
+        """What the model is; on another machine its device is that machine's address."""
+        info = wire.to_info(described)
+        return replace(info, device=self._place.address) if self._place.address else info
+
+    def _failure(self, error: grpc.RpcError, target: str) -> StageError | ModelError:
         code = _code(error)
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             return StageUnavailableError(f"{self._info.name}: its process cannot be reached")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             self.hangs = True
+            self.on_hang(target)
             return StageError(f"{self._info.name}: no answer within {self._timeout_s:g} s")
         if code is grpc.StatusCode.NOT_FOUND:
             return ModelError(f"{self._info.name} has no such adapter")
@@ -160,3 +191,14 @@ class RemoteStage:
 def _code(error: grpc.RpcError) -> grpc.StatusCode:
     code: grpc.StatusCode = error.code()
     return code
+
+
+def open_remote(spec: str) -> RemoteStage:
+    """The stage at an address as :mod:`stages.remote.place` describes it.
+
+    Raises:
+        ModelError: the address is not one, or the tokenizer there has no form that can be used here.
+        StageUnavailableError: there is nobody there, or whoever is there does not let this caller in.
+    """
+    place = place_of(spec)
+    return RemoteStage(place, place.part)

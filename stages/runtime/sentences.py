@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.errors import ModelError
-from stages.runtime.windows import Cutter
+from stages.runtime.windows import Cutter, cut_of
 from stages.stage import Encoding
 
 
@@ -16,7 +16,7 @@ class SentencePieceTokenizer:
     transformers 4 let it, under which these models were trained. The tokenizer of that name in transformers 5 does
     not. Names of special tokens that stand in a text are text.
 
-    ``special`` are the ids around a text.
+    ``special`` are the ids around a text; tokenizers with the same ``cut`` make the same windows.
 
     Raises:
         ModelError: the file is no SentencePiece model, lacks a special piece, or the window is too small.
@@ -30,6 +30,7 @@ class SentencePieceTokenizer:
             self._pieces = SentencePieceProcessor.from_proto(path.read_bytes())
         except (OSError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: not a SentencePiece model ({error})") from error
+        self.cut = cut_of(path, window_tokens, overlap)
         self._unknown = int(self._pieces.unk_id())
         first, last, self.pad_id = (self._special(path, name) for name in ("[CLS]", "[SEP]", "[PAD]"))
         self.special: tuple[int, ...] = (first, last)

@@ -8,14 +8,14 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from stages.errors import ModelError
-from stages.runtime.windows import Cutter
+from stages.runtime.windows import Cutter, cut_of
 from stages.stage import Encoding
 
 
 class WindowTokenizer:
     """A ``tokenizer.json`` with a window of ``window_tokens`` (special tokens included) and an overlap, in tokens.
 
-    ``special`` are the ids that it puts around a text.
+    ``special`` are the ids that it puts around a text; tokenizers with the same ``cut`` make the same windows.
 
     Raises:
         ModelError: the file is no tokenizer, or the window does not hold twice the overlap.
@@ -27,6 +27,7 @@ class WindowTokenizer:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exceptions for every kind of bad file
             raise ModelError(f"{path}: not a tokenizer ({error})") from error
+        self.cut = cut_of(path, window_tokens, overlap)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.special = tuple(self._tokenizer.encode("", add_special_tokens=True).ids)

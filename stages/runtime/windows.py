@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 from stages.errors import ModelError
 from stages.stage import Encoding, Window
@@ -47,3 +49,8 @@ class Cutter:
             for start in starts
         ]
         return Encoding(tuple(windows), total, missing)
+
+
+def cut_of(path: Path, window_tokens: int, overlap: int) -> str:
+    """Names all that decides how a text is cut: the tokenizer's file by its SHA-256, and the sizes."""
+    return f"{sha256(path.read_bytes()).hexdigest()} {window_tokens} {overlap}"

@@ -9,6 +9,7 @@ that a noisy machine disturbs all of them alike. Target: check <= echo + 1.5 x s
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 import grpc
@@ -24,6 +26,7 @@ import grpc
 from cascade.v1 import cascade_service_pb2_grpc, check_pb2
 from stages.encoder import cpu_flags
 from stages.registry import load_stage
+from stages.taxonomy import HAZARD_SLUGS
 
 TOKENS = 32
 WARM_UP = 30
@@ -58,6 +61,13 @@ def text_of_32_tokens() -> str:
             break
         words.append(word)
     return " ".join(words)
+
+
+def different(text: str) -> Iterator[check_pb2.CheckRequest]:
+    """Requests for one text that ask about different hazards: the same work for each, and no answer is kept for it."""
+    for number in itertools.count(1):
+        asked = [slug for index, slug in enumerate(HAZARD_SLUGS) if number >> index & 1]
+        yield check_pb2.CheckRequest(text=text, options=check_pb2.CheckOptions(hazards=asked))
 
 
 def run_echo(pipe: Connection) -> None:
@@ -103,7 +113,8 @@ def main(calls: int = 400) -> None:
     try:
         with grpc.insecure_channel(address) as channel:
             stub = cascade_service_pb2_grpc.CascadeServiceStub(channel)
-            request = check_pb2.CheckRequest(text=text)
+            requests = different(text)
+            request = next(requests)
             answer = stub.Check(request)
             assert not answer.route.escalated, "the text must end at stage 1"
             ours.send(answer.SerializeToString())
@@ -113,7 +124,7 @@ def main(calls: int = 400) -> None:
                 windows = stage.encode(text).windows
                 payload = request.SerializeToString()
                 kinds = {
-                    "check": lambda: stub.Check(request),
+                    "check": lambda: stub.Check(next(requests)),
                     "echo": lambda: call_echo(payload),
                     "session": lambda: stage.score(windows),
                 }

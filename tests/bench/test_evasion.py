@@ -48,7 +48,7 @@ def test_filler_has_the_length_that_is_asked_for() -> None:
 
 
 def judged(*, stage2: float = 0.9, escalated: bool = False, unsafe: bool = False) -> Judged:
-    return Judged(0.1, stage2, 0.1, unsafe, False, escalated, "PASSED", ())
+    return Judged(0.1, stage2, 0.1, 0.1, unsafe, False, False, escalated, "PASSED", 9, (), ())
 
 
 def test_what_counts_as_lost() -> None:
@@ -106,6 +106,8 @@ async def test_the_loss_is_what_stage_2_would_have_caught_and_never_saw(tmp_path
     assert len(by_name) == 1 + len(TRANSFORMATIONS) >= 14
     assert by_name["base64"]["lost"] == 0, "a payload is escalated whatever stage 1 says of it"
     assert by_name["base64"]["harmless_escalated"] == 1.0
+    disguised = report["transformations"][1:]
+    assert report["all_transformations"]["lost"] == sum(row["lost"] for row in disguised)
     assert report["search"]["caught_by_stage2"] == 10
     assert report["search"]["lost"] >= 3
     assert len(ticks) == steps(unsafe, harmless, 10)
@@ -148,5 +150,8 @@ def test_the_command_prints_and_writes_the_report(cascade: Callable[..., Done], 
     table = cascade(*arguments)
     assert table.code == 0
     assert "homoglyphs" in table.out
+    only = cascade(*arguments, "--disguise", "hex", "--disguise", "buried", "--json").json()
+    assert [row["name"] for row in only["transformations"]] == ["none", "hex", "buried"]
+    assert "no disguise is called 'mirror'" in cascade(*arguments, "--disguise", "mirror").err
     assert cascade("bench", "evasion", "missing.jsonl").code == 2
     assert cascade("bench", "evasion", path, "--stage2", "none").code == 1

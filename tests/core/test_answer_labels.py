@@ -8,7 +8,7 @@ import pytest
 
 from cascade.v1.check_pb2 import CheckRequest, CheckResponse, Verdict
 from stages.stage import sigmoid
-from stages.taxonomy import DUOGUARD_LABELS, LEGACY9, TINYSAFE_CATEGORIES
+from stages.taxonomy import DUOGUARD_LABELS, LEGACY9, LEGACY9_VERSION, TINYSAFE_CATEGORIES
 from tests.fakes import CALM, LABEL_OFF, LABEL_ON, WORDS, FakeStage, fake_pipeline, fake_policy
 
 ON, OFF = sigmoid(LABEL_ON), sigmoid(LABEL_OFF)
@@ -50,6 +50,20 @@ async def test_hazards_of_a_stage_1_count_where_it_is_alone() -> None:
     assert [found.slug for found in response.hazards if found.flagged] == ["hate"]
     assert response.verdict == Verdict.VERDICT_CONTROVERSIAL  # it is flagged, though not over the unsafe threshold
     assert categories(response) == {}
+
+
+async def test_a_class_that_takes_in_another_hazard_tells_so_and_scores_it_not() -> None:
+    legacy = speaking(LEGACY, judges=False)
+    legacy.info = replace(legacy.info, taxonomy=LEGACY9_VERSION)
+    found = {hazard.slug: hazard for hazard in (await check("bad sex_crimes", stage2=legacy)).hazards}
+    assert found["sex_crimes"].flagged
+    assert list(found["sex_crimes"].related) == ["child_exploitation"]
+    assert not found["child_exploitation"].HasField("probability")
+    assert [hazard.slug for hazard in found.values() if hazard.related] == ["sex_crimes"]
+    # Where the other stage scores the related hazard, or names sex crimes without it, there is nothing to tell.
+    both = speaking(("child_exploitation",))
+    assert not any(hazard.related for hazard in (await check("bad sex_crimes", both, legacy)).hazards)
+    assert not any(hazard.related for hazard in (await check("bad sex_crimes", legacy, FakeStage("hazard"))).hazards)
 
 
 async def test_of_a_label_that_both_score_stage_2s_counts() -> None:

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 import pytest
 
 from cascade.batching import Batcher, BatchStats
-from cascade.errors import DeadlineError, LimitExceededError, OverloadedError, StageError, UnavailableError
+from cascade.errors import (
+    DeadlineError,
+    DeadlineTooShortError,
+    LimitExceededError,
+    OverloadedError,
+    StageError,
+    UnavailableError,
+)
 from cascade.queueing import PADDING
 from stages.stage import Window, WindowScores
 from tests.fakes import FakeStage
@@ -244,9 +251,9 @@ async def test_a_late_loop_drops_more_dead_requests_than_it_looks_at_in_one_go()
     await settled()
     time.sleep(0.3)  # noqa: ASYNC251 - the loop is held up, so its timers come late
     stage.opened.set()
-    batcher._running -= 1  # as if the batch had ended just now, before the timers
+    under_way, batcher._running = batcher._running, set()  # as if the batch had ended just now, before the timers
     batcher._dispatch(loop)
-    batcher._running += 1
+    batcher._running |= under_way
     assert batcher.queued_windows == 0
     assert all(isinstance(error, DeadlineError) for error in await asyncio.gather(*dead, return_exceptions=True))
     await asyncio.gather(running, alive)
@@ -343,6 +350,75 @@ async def test_a_full_queue_says_when_to_come_back() -> None:
     assert len((await batcher.score(windows(5))).scores) == 1  # what fits is taken
     await asyncio.gather(running, waiting)
     assert len((await batcher.score(windows(5, 5, 5, 5))).scores) == 4  # there is room again
+    await batcher.close()
+
+
+async def test_bulk_work_that_fills_its_queue_leaves_room_for_the_rest() -> None:
+    stage = Gate()
+    batcher = Batcher(stage, max_queued_windows=4)
+    running = asyncio.create_task(batcher.score(windows(5)))
+    await stage.running()
+    bulk = asyncio.create_task(batcher.score(windows(5, 5, 5, 5, first=10), bulk=True))
+    await settled()
+    with pytest.raises(OverloadedError):
+        await batcher.score(windows(5), bulk=True)
+    rest = asyncio.create_task(batcher.score(windows(5, first=20)))
+    await settled()
+    stage.opened.set()
+    await asyncio.gather(running, bulk, rest)
+    assert [firsts(call) for call in stage.calls][1] == [20]
+    await batcher.close()
+
+
+async def test_a_deadline_that_what_waits_leaves_no_room_for_is_refused_at_once() -> None:
+    stage = FakeStage(delay_s=0.3)
+    batcher = Batcher(stage)
+    loop = asyncio.get_running_loop()
+    await batcher.score(windows(10))  # the pace is known now
+    busy = [asyncio.create_task(batcher.score(windows(length))) for length in (10, 20, 30, 40)]
+    await settled()
+    calls = len(stage.calls)
+    with pytest.raises(DeadlineTooShortError) as caught:
+        await batcher.score(windows(50), deadline=loop.time() + 0.2)
+    assert 0.05 <= caught.value.retry_after_s <= 30
+    late = asyncio.create_task(batcher.score(windows(60), deadline=loop.time() + 60))
+    await asyncio.gather(*busy, late)
+    assert len(stage.calls) == calls + 4, "what has time is scored"
+    await batcher.close()
+
+
+async def test_an_idle_stage_tries_whatever_deadline_there_is() -> None:
+    stage = FakeStage(delay_s=0.5)
+    batcher = Batcher(stage, threads=2)
+    await batcher.score(windows(10))
+    stage.delay_s = 0.0  # it was slow once: nobody is to suffer from that
+    deadline = asyncio.get_running_loop().time() + 0.2
+    assert len((await batcher.score(windows(10), deadline=deadline)).scores) == 1
+    await batcher.close()
+
+
+async def test_the_backlog_is_told_in_seconds_and_by_caller() -> None:
+    stage = Gate()
+    batcher = Batcher(stage, max_tokens_per_batch=100)
+    stage.opened.set()
+    await batcher.score(windows(10))
+    stage.opened.clear()
+    await stage.running()
+    running = asyncio.create_task(batcher.score(windows(10)))
+    await stage.running()
+    waiting = [asyncio.create_task(batcher.score(windows(20), caller=caller)) for caller in ("a", "a", "b")]
+    waiting.append(asyncio.create_task(batcher.score(windows(20), bulk=True)))
+    await settled()
+    seen = {caller: batcher.backlog(caller) for caller in ("a", "b", "c")}
+    bulk = batcher.backlog("a", bulk=True)
+    a, b, c = seen.values()
+    assert a.own_s == pytest.approx(2 * b.own_s, rel=0.2)
+    assert (c.own_s, c.callers, b.callers) == (0.0, 3, 2)
+    assert c.waiting_s == pytest.approx(a.own_s + b.own_s, rel=0.2)
+    assert bulk.waiting_s == pytest.approx(c.waiting_s * 4 / 3, rel=0.2)
+    stage.opened.set()
+    await asyncio.gather(running, *waiting)
+    assert batcher.backlog("a").waiting_s == 0.0
     await batcher.close()
 
 

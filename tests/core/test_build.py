@@ -12,6 +12,7 @@ from cascade.errors import ModelError, PolicyError
 from cascade.limits import Limits
 from cascade.policy import fingerprint
 from cascade.v1.check_pb2 import CheckRequest, Verdict
+from stages.stage import Calibration, Platt
 from tests.fakes import FakeStage, fake_policy
 
 
@@ -92,5 +93,41 @@ def test_labels_that_an_answer_has_no_place_for_are_refused(stage: str, monkeypa
         build.build_pipeline(**{f"{stage}_spec": "odd"})
 
 
-def test_there_is_a_core_to_run_on() -> None:
-    assert build.usable_cores() >= 1
+def test_a_model_that_nobody_calibrated_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, fitted = FakeStage("tinysafe"), FakeStage("hazard", calibration=Calibration(Platt(2.0)))
+    monkeypatch.setattr(build, "load_stage", lambda spec, **_: {"tinysafe": plain, "hazard": fitted}[spec])
+    build.build_pipeline()
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.startswith("stage1: fake-tinysafe@r1 is not calibrated")
+    assert "policy default" in message
+    assert "cascade tune" in message
+    caplog.clear()
+    pinned = fake_policy(f'[models]\nstage1 = "{fingerprint(plain.info.files)}"\n')
+    build.build_pipeline(policies=[pinned])
+    assert not caplog.records
+
+
+def test_torch_gets_the_cores_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    batches: list[int] = []
+    usual = build.Batcher
+
+    def batcher(stage: FakeStage, *, threads: int, **options: object) -> object:
+        batches.append(threads)
+        return usual(stage, threads=threads, **options)
+
+    monkeypatch.setattr(build, "Batcher", batcher)
+    stages = {"tinysafe": FakeStage("tinysafe"), "hazard": FakeStage("hazard")}
+    monkeypatch.setattr(build, "load_stage", lambda spec, **_: stages[spec])
+    build.build_pipeline(threads=6)
+    assert (batches, asked) == ([6, 6], [])
+    stages["hazard"].info = replace(stages["hazard"].info, runtime="torch-float32")
+    build.build_pipeline(threads=6)
+    assert (batches[2:], asked) == ([6, 1], [6])
+    stages["tinysafe"].info = replace(stages["tinysafe"].info, runtime="torch-float32")
+    build.build_pipeline(threads=6)
+    assert (batches[4:], asked) == ([1, 1], [6, 3])

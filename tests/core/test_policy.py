@@ -52,7 +52,8 @@ def test_a_revision_is_known() -> None:
         "",
     ]
     assert "[merge.stacker]" in lines
-    assert lines[-4:] == ["[actions]", 'safe = "ALLOW"', 'controversial = "REVIEW"', 'unsafe = "BLOCK"']
+    actions = ["[actions]", 'safe = "ALLOW"', 'controversial = "REVIEW"', 'unsafe = "BLOCK"']
+    assert lines[-7:] == [*actions, "", "[stream]", 'hold = "BLOCK"']
 
 
 @given(st.floats(0.1, 0.6), st.floats(0.63, 1))
@@ -72,7 +73,8 @@ def test_every_change_changes_the_revision(low: float, high: float) -> None:
         ("schema = [", "no TOML"),
         (HEAD + "x = 1", "x: unknown key"),
         (HEAD + "[route]\nlo = 0.1", "route.lo: unknown key"),
-        (HEAD + "[route]\nkind = 'margin'", "route.kind: Input should be 'band'"),
+        (HEAD + "[route]\nkind = 'oracle'", "route.kind: Input should be 'band', 'margin' or 'delegation'"),
+        (HEAD + "[route]\nkind = 'margin'", 'route: the table margins goes with kind = "margin"'),
         (HEAD + "[route]\nlow = '0.1'", "route.low: Input should be a valid number"),
         (HEAD + "[route]\nlow = true", "route.low: Input should be a valid number"),
         (HEAD + "[route]\nhigh = nan", "route.high"),

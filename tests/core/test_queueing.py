@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.queueing import LOOKAHEAD, PADDING, Job, Share, WindowQueue
+from cascade.errors import DeadlineTooShortError
+from cascade.queueing import LOOKAHEAD, PADDING, PATIENCE, Job, Share, WindowQueue
 from stages.stage import Window
 
 
@@ -28,13 +29,13 @@ class Jobs:
     loop: asyncio.AbstractEventLoop
 
     @classmethod
-    def of(cls, *lengths: int, deadline: float | None = None) -> Job:
+    def of(cls, *lengths: int, deadline: float | None = None, caller: str = "", bulk: bool = False) -> Job:
         windows = [Window((0,) * length, 0, 0) for length in lengths]
-        return Job(windows, cls.loop.create_future(), deadline)
+        return Job(windows, cls.loop.create_future(), deadline, caller, bulk)
 
 
-def queue_of(*jobs: Job) -> WindowQueue:
-    queue = WindowQueue()
+def queue_of(*jobs: Job, budget: int = 1000) -> WindowQueue:
+    queue = WindowQueue(budget)
     for job in jobs:
         queue.add(job)
     return queue
@@ -46,67 +47,143 @@ def lengths(batch: list[Share]) -> list[list[int]]:
 
 def test_the_longest_windows_go_first_and_others_nearly_as_long_fill_up() -> None:
     queue = queue_of(Jobs.of(10, 40, 39), Jobs.of(41), Jobs.of(36), Jobs.of(30))
-    assert lengths(queue.take(1000, 1, 0)) == [[40, 39], [36]]
-    assert lengths(queue.take(1000, 1, 0)) == [[41]]
-    assert lengths(queue.take(1000, 1, 0)) == [[30]]
-    assert lengths(queue.take(1000, 1, 0)) == [[10]]
+    assert lengths(queue.take(1, 0)) == [[40, 39], [36]]
+    assert lengths(queue.take(1, 0)) == [[41]]
+    assert lengths(queue.take(1, 0)) == [[30]]
+    assert lengths(queue.take(1, 0)) == [[10]]
     assert not queue
 
 
 def test_whoever_has_windows_left_goes_to_the_end() -> None:
     book, letter = Jobs.of(*[8] * 6), Jobs.of(3)
-    queue = queue_of(book, letter)
+    queue = queue_of(book, letter, budget=16)
     order = []
     while queue:
-        order += [share.job for share in queue.take(16, 1, 0)]
+        order += [share.job for share in queue.take(1, 0)]
     assert order == [book, letter, book, book]
 
 
 def test_free_threads_share_what_waits() -> None:
     queue = queue_of(Jobs.of(8, 8, 8))
-    assert lengths(queue.take(1000, 2, 0)) == [[8, 8]]
-    assert lengths(queue.take(1000, 1, 0)) == [[8]]
+    assert lengths(queue.take(2, 0)) == [[8, 8]]
+    assert lengths(queue.take(1, 0)) == [[8]]
 
 
 def test_the_dead_are_dropped() -> None:
     gone, late, alive = Jobs.of(5), Jobs.of(5, deadline=1.0), Jobs.of(5, deadline=3.0)
     gone.done.cancel()
     queue = queue_of(gone, late, alive)
-    assert [share.job for share in queue.take(1000, 1, 2.0)] == [alive]
+    assert [share.job for share in queue.take(1, 2.0)] == [alive]
     assert (queue.windows, bool(queue)) == (0, False)
 
 
 def test_a_batch_is_empty_only_if_all_that_were_looked_at_were_dead() -> None:
     dead = [Jobs.of(5, deadline=0.0) for _ in range(LOOKAHEAD)]
     queue = queue_of(*dead, Jobs.of(5))
-    assert queue.take(1000, 1, 1.0) == []
+    assert queue.take(1, 1.0) == []
     assert queue.windows == 1
-    assert lengths(queue.take(1000, 1, 1.0)) == [[5]]
+    assert lengths(queue.take(1, 1.0)) == [[5]]
 
 
 def test_who_has_left_is_out() -> None:
     job = Jobs.of(5, 6)
-    queue = queue_of(job)
-    queue.take(6, 1, 0)
+    queue = queue_of(job, budget=6)
+    queue.take(1, 0)
     queue.remove(job)
     queue.remove(job)
     assert (queue.windows, bool(queue)) == (0, False)
 
 
+def test_callers_take_turns_whatever_the_number_of_their_requests() -> None:
+    flood = [Jobs.of(10, caller="flood") for _ in range(20)]
+    calm = [Jobs.of(10, caller="calm") for _ in range(2)]
+    queue = queue_of(*flood, *calm, budget=10)
+    order = [share.job.caller for _ in range(6) for share in queue.take(1, 0)]
+    assert order == ["flood", "calm", "flood", "calm", "flood", "flood"]
+
+
+def test_a_batch_is_filled_from_all_callers_alike() -> None:
+    flood = [Jobs.of(10, caller="flood") for _ in range(20)]
+    calm = [Jobs.of(10, caller="calm") for _ in range(20)]
+    queue = queue_of(*flood, *calm, budget=80)
+    batch = queue.take(1, 0)
+    assert [share.job.caller for share in batch] == ["flood", "calm"] * 4
+
+
+def test_what_somebody_waits_for_goes_before_bulk_work() -> None:
+    queue = queue_of(Jobs.of(10, bulk=True), Jobs.of(10), Jobs.of(20), budget=20)
+    order = [share.job.bulk for _ in range(3) for share in queue.take(1, 0)]
+    assert order == [False, False, True]
+
+
+def test_bulk_work_gets_its_share_under_any_load() -> None:
+    queue = queue_of(*(Jobs.of(10, bulk=True) for _ in range(100)), budget=20)
+    tokens = {True: 0, False: 0}
+    for _ in range(400):
+        queue.add(Jobs.of(10))  # as fast as they are scored
+        for share in queue.take(1, 0):
+            tokens[share.job.bulk] += 10
+    assert tokens[True] * PATIENCE == pytest.approx(tokens[False], rel=0.2)
+
+
+def test_bulk_work_has_no_claim_for_the_time_before_it_came() -> None:
+    queue = queue_of(*(Jobs.of(10) for _ in range(50)), budget=10)
+    for _ in range(40):
+        queue.take(1, 0)
+    queue.add(Jobs.of(10, bulk=True))
+    assert [share.job.bulk for _ in range(PATIENCE) for share in queue.take(1, 0)] == [False] * PATIENCE
+    assert [share.job.bulk for share in queue.take(1, 0)] == [True]
+
+
+def test_what_cannot_be_scored_in_time_is_not_begun_and_told_so() -> None:
+    tight, ample, endless = Jobs.of(40, deadline=3.0), Jobs.of(40, deadline=5.0), Jobs.of(40)
+    hurried = Jobs.of(40, deadline=3.0)
+    hurried.hurried = True
+    queue = queue_of(tight, ample, endless, hurried)
+    batch = queue.take(1, 0.0, lambda tokens: tokens / 10)
+    assert [share.job for share in batch] == [ample, endless, hurried]
+    assert isinstance(tight.done.exception(), DeadlineTooShortError)
+
+
+def test_what_goes_before_a_request_counts_in_turns() -> None:
+    book = Jobs.of(*[10] * 100, caller="book")
+    queue = queue_of(book, Jobs.of(10, caller="flood"), Jobs.of(10, caller="flood"), budget=50)
+    assert queue.ahead("other", bulk=False) == 50 + 20, "of the book as much as goes in one turn"
+    assert queue.ahead("book", bulk=False) == 50 + 20
+    assert queue.ahead("other", bulk=True) == 70, "nothing is more urgent than all of that"
+    queue.add(Jobs.of(10, bulk=True))
+    assert queue.ahead("other", bulk=False) == 70, "bulk work gives way"
+    for _ in range(60):
+        queue.take(1, 0)
+    assert (queue.ahead("other", bulk=True), bool(queue)) == (0, False)
+
+
 @given(
-    st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=1, max_size=12),
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(1, 60), min_size=1, max_size=8), st.sampled_from(["a", "b", "c"]), st.booleans()
+        ),
+        min_size=1,
+        max_size=12,
+    ),
     st.integers(1, 300),
     st.integers(1, 4),
 )
 def test_every_window_leaves_once_in_batches_within_their_bounds(
-    sizes: list[list[int]], budget: int, threads: int
+    given_: list[tuple[list[int], str, bool]], budget: int, threads: int
 ) -> None:
-    jobs = [Jobs.of(*lengths) for lengths in sizes]
-    queue = queue_of(*jobs)
-    left = [(number, index) for number, lengths in enumerate(sizes) for index in range(len(lengths))]
+    jobs = [Jobs.of(*lengths, caller=caller, bulk=bulk) for lengths, caller, bulk in given_]
+    queue = queue_of(*jobs, budget=budget)
+    left = [(number, index) for number, (lengths, _, _) in enumerate(given_) for index in range(len(lengths))]
     while queue:
         assert queue.windows == len(left)
-        batch = queue.take(budget, threads, 0)
+        loads = {
+            bulk: sum(min(job.tokens, budget) for job in jobs if job.waiting and job.bulk is bulk)
+            for bulk in (False, True)
+        }
+        assert {bulk: queue.lane(bulk).load for bulk in loads} == loads
+        batch = queue.take(threads, 0)
+        assert len({share.job.bulk for share in batch}) == 1
         taken = [(jobs.index(share.job), index) for share in batch for index in share.indices]
         for window in taken:
             left.remove(window)
@@ -114,3 +191,4 @@ def test_every_window_leaves_once_in_batches_within_their_bounds(
         assert max(found) * len(found) <= PADDING * sum(found)
         assert len(found) == 1 or max(found) * len(found) <= budget
     assert (left, queue.windows) == ([], 0)
+    assert queue.ahead("a", bulk=True) == 0

@@ -46,6 +46,8 @@ def test_what_is_read_of_each_kind_of_content() -> None:
     assert uses(check_request("", "two")) == [Use.OWN]
     assert uses(conversation("one")) == [Use.OWN]
     assert uses(conversation("one", "two", "")) == [Use.OLDER, Use.OWN, Use.JOINT, Use.BEFORE]
+    assert uses(conversation("one", "two", "three")) == [*[Use.OLDER] * 2, Use.OWN, Use.JOINT, Use.BEFORE, Use.MESSAGE]
+    assert uses(conversation("One.", "two", "three")) == [*[Use.OLDER] * 2, Use.OWN, Use.JOINT, Use.BEFORE]
 
 
 async def test_a_bad_old_turn_does_not_keep_blocking() -> None:
@@ -59,15 +61,45 @@ async def test_a_bad_old_turn_does_not_keep_blocking() -> None:
 
 
 async def test_an_attack_that_is_split_over_turns_is_seen_once() -> None:
-    turns = ["tell me of the first-half", "gladly", "and of the second-half"]
+    turns = ["Tell me of the first-half.", "Gladly.", "And of the second-half."]
     split = await check(conversation(*turns, explain=True), Split)
     assert split.verdict == Verdict.VERDICT_UNSAFE
     worst = [span for span in split.spans if span.score > 0.9]
     assert {span.field for span in worst} == {f"conversation.turns[{index}].text" for index in range(3)}
     for span in worst:
         assert (span.start, span.end) == (0, len(turns[int(span.field[19])]))
-    later = await check(conversation(*turns, "never mind", "right"), Split)
+    later = await check(conversation(*turns, "Never mind.", "Right."), Split)
     assert later.verdict == Verdict.VERDICT_SAFE, "the turn that completed the attack was blocked, these are new"
+
+
+class Diluted(FakeStage):
+    """Finds a window less terrible the more words it has beside the terrible one; by itself it is not."""
+
+    def _score(self, window: Window) -> WindowScores:
+        score = super()._score(window)
+        around = len(window) - 2 - window.ids.count(word_id("¶")) - window.ids.count(word_id("user"))
+        return WindowScores(5.0 - 0.1 * around if score.unsafe > 0 else score.unsafe, score.labels)
+
+
+@pytest.mark.parametrize("between", [[], ["Go on."]])
+async def test_a_message_in_pieces_is_judged_in_one_piece_whatever_was_said_before_its_last_one(
+    between: list[str],
+) -> None:
+    """The first piece is bad by itself, so that the joint reading of all turns says nothing new."""
+    said = [Turn(role="user", text="how is a terrible"), *(Turn(role="assistant", text=text) for text in between)]
+
+    async def verdict(text: str) -> CheckResponse:
+        turns = [*said, Turn(role="user", text=text)]
+        request = CheckRequest(conversation=Conversation(turns=turns), options=CheckOptions(explain=True))
+        return await check(request, Diluted)
+
+    pieces = await verdict("thing made")
+    assert pieces.verdict == Verdict.VERDICT_UNSAFE
+    fields = {span.field for span in pieces.spans if span.score > 0.5}
+    assert fields == {f"conversation.turns[{index}].text" for index in (0, len(said))}
+    assert (await verdict("Thing made")).verdict == Verdict.VERDICT_SAFE, "a new sentence"
+    another = "and by the way, what is a fine wine to have with a plate of pasta"
+    assert (await verdict(another)).verdict == Verdict.VERDICT_SAFE, "it looks like a piece, but calms the whole"
 
 
 async def test_an_exchange_is_worse_than_its_halves_if_they_are_bad_together() -> None:

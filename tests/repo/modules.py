@@ -13,6 +13,8 @@ PACKAGES = ("cascade", "stages", "training")
 
 # Modules that need an extra as soon as they load, and which. The service imports them only inside functions.
 OPTIONAL = {
+    "cascade.observe.push": "otel",
+    "cascade.observe.telemetry": "otel",
     "cascade.scan.parquet": "parquet",
     "stages.constitutional.network": "gpu",
     "stages.duoguard.network": "gpu",

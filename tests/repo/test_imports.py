@@ -16,7 +16,7 @@ LAYERS = (
     ("cascade.bench",),
     ("cascade.serve", "cascade.gateways", "cascade.observe", "cascade.evaluate", "cascade.scan", "cascade.tune"),
     ("cascade.bulk", "cascade.streaming"),
-    ("cascade.build",),
+    ("cascade.build", "cascade.live"),
     ("cascade.pipeline",),
     ("cascade.answer", "cascade.scoring"),
     ("cascade.memory", "cascade.readings"),
@@ -26,16 +26,39 @@ LAYERS = (
         "cascade.merging",
         "cascade.policy",
         "cascade.batching",
+        "cascade.breaker",
+        "cascade.execution",
+        "cascade.pace",
+        "cascade.cache",
         "cascade.queueing",
         "cascade.content",
     ),
-    ("cascade.errors", "cascade.limits", "cascade.jsonform", "cascade.v1", "cascade"),
+    (
+        "cascade.errors",
+        "cascade.limits",
+        "cascade.cores",
+        "cascade.jsonform",
+        "cascade.tracing",
+        "cascade.v1",
+        "cascade",
+    ),
     ("stages",),
 )
 TRAINING_USES = ("stages", "cascade.evaluate", "training")
-FITTING = {"training.fit_policy": ("cascade.build", "cascade.policy")}  # fits the policy of the pipeline that serves
-# data: imports and makes sets; models: fetches backbones.
-TRAINING_USERS = {"cascade.cli.train", "cascade.cli.export", "cascade.cli.data", "cascade.cli.models"}
+FITTING = {
+    # fit the policy of the pipeline that serves, and its router
+    "training.held_out": ("cascade.build", "cascade.pipeline", "cascade.policy", "cascade.tune"),
+    "training.fit_policy": ("cascade.policy", "cascade.tune"),
+    "training.fit_delegation": ("cascade.policy", "cascade.routing", "cascade.tune"),
+    "training.delegation": ("cascade.routing", "cascade.tune"),
+    "training.routing_report": ("cascade.tune",),
+    "training.compare_merges": ("cascade.merging", "cascade.policy", "cascade.tune"),
+    # judges with models alone, as the server does
+    "training.table": ("cascade.build", "cascade.bulk", "cascade.content", "cascade.pipeline", "cascade.v1"),
+    "training.data.written": ("cascade.text",),  # writes exchanges as the pipeline reads them
+}
+# data, verdicts: import, make and judge sets; models: fetches backbones.
+TRAINING_USERS = {f"cascade.cli.{name}" for name in ("train", "export", "data", "verdicts", "models")}
 HEAVY = {"torch", "transformers", "peft", "accelerate", "onnx", "sklearn"}
 
 

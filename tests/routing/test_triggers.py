@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from cascade.routing.triggers import fired, mixed_scripts, repetitive, unread_script, views_disagree
+from cascade.routing.triggers import (
+    fired,
+    mixed_scripts,
+    repetitive,
+    unread_language,
+    unread_script,
+    views_disagree,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +25,26 @@ def test_unread_script(text: str, fires: bool) -> None:
 def test_a_script_that_is_read_does_not_fire() -> None:
     assert not unread_script("хлеб", ("Latin", "Cyrillic"))
     assert not unread_script("хлеб", ("*",))
+
+
+@pytest.mark.parametrize(
+    ("text", "fires"),
+    [
+        ("How do I bake a loaf of bread without an oven?", False),
+        ("Name five kinds of bread.", False),
+        ("Is rye or wheat a grass?", False),
+        ("wholemeal sourdough", False),
+        ("sourdough " * 50, False),
+        ("Wie backe ich Brot ohne Ofen, wenn der Strom ausfällt?", True),
+        ("Làm thế nào để nướng bánh mì mà không cần lò?", True),
+        ("Cómo wird dis bake une loaf de bread sans un oven", True),
+        ("Как испечь хлеб без духовки и дрожжей дома", False),
+        ("", False),
+    ],
+)
+def test_unread_language(text: str, fires: bool) -> None:
+    assert unread_language(text) is fires
+    assert not unread_language(text, ("*",))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +97,6 @@ def test_repetitive(text: str, fires: bool) -> None:
 
 
 def test_the_new_signs_have_names() -> None:
-    assert fired(["hOw tO bAkE bReAd"], [(0.1,)]) == ("case_noise",)
+    assert fired(["hOw tO bAkE bReAd"], [(0.1,)]) == ("case_noise", "odd_words")
     assert fired(["bread"], [(0.1,)], kinds=["raw", "decoded"]) == ("decoded_payload",)
     assert fired(["bаke some brеad", "loaf " * 100], [(0.1,)]) == ("mixed_scripts", "repetitive")

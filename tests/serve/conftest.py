@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READY = re.compile(
-    r"ready grpc=127\.0\.0\.1:(?P<port>\d+)( metrics=127\.0\.0\.1:(?P<metrics>\d+))? "
+    r"ready grpc=(127\.0\.0\.1|0\.0\.0\.0):(?P<port>\d+)( metrics=127\.0\.0\.1:(?P<metrics>\d+))? "
     r"stage1=(?P<stage1>\S+@\S+) stage2=(?P<stage2>none|\S+@\S+)"
 )
 FAKE_SERVER = [sys.executable, str(Path(__file__).parent / "fake_server.py")]
@@ -36,7 +36,7 @@ def start(command, folder, stderr, **variables):
 class ServerProcess:
     """A server in a subprocess; its stdout and stderr are kept for a look afterwards."""
 
-    def __init__(self, command, folder, seconds=90, **variables):
+    def __init__(self, command, folder, seconds=90, credentials=None, **variables):
         self.log = folder / "stderr.log"
         with self.log.open("w") as stderr:
             self.process = start(command, folder, stderr, **variables)
@@ -50,10 +50,12 @@ class ServerProcess:
             raise AssertionError(f"not ready: {self.first_line!r}\n{self.log.read_text()}")
         self.port = int(self.ready["port"])
         self.metrics_port = self.ready["metrics"]
-        self.channel = grpc.insecure_channel(
-            f"127.0.0.1:{self.port}",
-            options=[("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)],
-        )
+        where = f"127.0.0.1:{self.port}"
+        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        if credentials is None:
+            self.channel = grpc.insecure_channel(where, options)
+        else:
+            self.channel = grpc.secure_channel(where, credentials, options)
 
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)

@@ -2,60 +2,68 @@
 
 import argparse
 import asyncio
-import time
+import tempfile
+from functools import partial
+from pathlib import Path
 
-from cascade.batching import Batcher
-from cascade.limits import Limits
 from cascade.observe import logs
-from cascade.observe.metrics import Metrics
-from cascade.pipeline import Pipeline
-from cascade.policy import PolicyStore
+from cascade.serve.admission import AdmissionSettings
+from cascade.serve.audit import FileSettings
+from cascade.serve.config import Config
 from cascade.serve.endpoint import Endpoint
+from cascade.serve.security import AuditSettings, Security
 from cascade.serve.server import serve
-from tests.fakes import FakeStage, fake_policy
+from cascade.serve.sources import Sources
+from cascade.serve.supervisor import supervise
+from tests.fakes import fake_policy
+from tests.serve.fake_models import FakeLoad
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--delay", type=float, default=0.0, help="seconds that each batch of stage 1 takes, once ready")
+parser.add_argument("--slow", type=float, default=0.0, help="seconds that a batch with this word takes")
 parser.add_argument("--load-s", type=float, default=0.0, help="seconds that loading takes")
 parser.add_argument("--drain-s", type=float, default=10.0)
 parser.add_argument("--max-queue", type=int, default=1000)
 parser.add_argument("--bug", default="", help="an exception with this message comes out of every check but the warm-up")
 parser.add_argument("--broken", type=int, default=0, help="1: stage 2 fails always")
 parser.add_argument("--alone", type=int, default=0, help="1: no stage 2")
-options = parser.parse_args()
+parser.add_argument("--folder", default="", help="model folder of stage 1, see FakeLoad")
+parser.add_argument("--policy", type=Path, help="policy file")
+parser.add_argument("--state-dir", type=Path)
+parser.add_argument("--watch", type=int, default=1, help="0: files are not watched")
+parser.add_argument("--workers", type=int, default=1)
+parser.add_argument("--rate", type=float, help="contents a second of a caller")
+parser.add_argument("--audit", type=Path, help="audit log")
 
 
-model = FakeStage("tinysafe")
+def main():
+    options = parser.parse_args()
+    logs.configure("debug")
+    given = vars(options)
+    load = FakeLoad(**{name: given[name] for name in FakeLoad.__dataclass_fields__})
+    with tempfile.TemporaryDirectory() as folder:
+        policy = options.policy
+        if policy is None:
+            policy = Path(folder, "policy.toml")
+            policy.write_text(fake_policy().toml)
+        audit = None
+        if options.audit:
+            audit = AuditSettings(FileSettings(options.audit), options.audit.with_suffix(".salt"))
+        stages = {"stage1": options.folder or "fake"} | ({} if options.alone else {"stage2": "fake"})
+        config = Config(
+            endpoint=Endpoint("127.0.0.1", 0, 0, options.drain_s),
+            sources=Sources(policy, stages),
+            load=load,
+            state_dir=options.state_dir,
+            watch=bool(options.watch),
+            log_level="debug",
+            workers=options.workers,
+            admission=AdmissionSettings(rate=options.rate),
+            security=Security(audit=audit),
+        )
+        run = supervise if options.workers > 1 else serve
+        asyncio.run(run(config, partial(print, flush=True)))
 
 
-def fail(windows):
-    return RuntimeError("out of order") if options.broken else None
-
-
-def load():
-    limits = Limits(max_queued_windows=options.max_queue)
-    time.sleep(options.load_s)
-    stage1 = Batcher(model, max_queued_windows=options.max_queue)
-    stage2 = None if options.alone else Batcher(FakeStage("hazard", fail=fail), max_queued_windows=options.max_queue)
-    pipeline = Pipeline(stage1, stage2, PolicyStore([fake_policy()]), limits)
-    if options.bug:
-        judge, answered = pipeline.check, []
-
-        async def check(request, *, deadline=None):
-            answered.append(request)
-            if len(answered) > 1:
-                raise ValueError(options.bug)
-            return await judge(request, deadline=deadline)
-
-        pipeline.check = check
-    return pipeline
-
-
-def announce(line):
-    model.delay_s = options.delay
-    print(line, flush=True)
-
-
-logs.configure("debug")
-endpoint = Endpoint("127.0.0.1", 0, 0, options.drain_s)
-asyncio.run(serve(endpoint, load, Metrics(), announce))
+if __name__ == "__main__":
+    main()

@@ -143,6 +143,9 @@ def test_gpu_memory_is_bounded_as_a_share_of_what_there_is(monkeypatch):
         (["--device", "cuda", "--runtime", "onnxruntime"], "--runtime"),
         (["--gpu-memory-mb", "100"], "--gpu-memory-mb"),
         (["--adapter", "a=b"], "--runtime torch"),
+        (["--dtype", "bfloat16"], "--runtime torch"),
+        (["--runtime", "torch", "--dtype", "float16"], "bfloat16"),
+        (["--runtime", "torch", "--stage2", "grpcs://gpu.example:1"], "--stage2"),
         (["--runtime", "torch", "--stage2", "none"], "--stage2"),
         (["--runtime", "torch", "--adapter", "a"], "NAME=PATH"),
         (["--runtime", "torch", "--adapter", "a.b=c"], "NAME=PATH"),
@@ -150,7 +153,7 @@ def test_gpu_memory_is_bounded_as_a_share_of_what_there_is(monkeypatch):
         (["--port", "65536"], "65535"),
         (["--threads", "0"], "--threads"),
         (["--max-queue", "0"], "--max-queue"),
-        (["--workers", "2"], "--workers"),
+        (["--workers", "0"], "--workers"),
     ],
 )
 def test_wrong_usage(arguments, word):

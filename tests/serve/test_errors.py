@@ -16,6 +16,10 @@ ERRORS = [
     (errors.LimitExceededError("bytes of text", 7), "RESOURCE_EXHAUSTED", {ErrorInfo}),
     (errors.OverloadedError("full", 1.5), "RESOURCE_EXHAUSTED", {ErrorInfo, RetryInfo}),
     (errors.DeadlineError("late"), "DEADLINE_EXCEEDED", {ErrorInfo}),
+    (errors.StreamIdleError("nothing came"), "DEADLINE_EXCEEDED", {ErrorInfo}),
+    (errors.UnauthenticatedError("no token"), "UNAUTHENTICATED", {ErrorInfo}),
+    (errors.PermissionDeniedError("not yours", "policy"), "PERMISSION_DENIED", {ErrorInfo}),
+    (errors.AuditError("full"), "UNAVAILABLE", {ErrorInfo, RetryInfo}),
     (errors.NotFoundError("no such policy"), "NOT_FOUND", {ErrorInfo}),
     (errors.UnavailableError("stopping"), "UNAVAILABLE", {ErrorInfo, RetryInfo}),
     (errors.UnsupportedError("later"), "UNIMPLEMENTED", {ErrorInfo}),
@@ -59,7 +63,7 @@ def test_details_say_field_limit_problems_and_delay():
     found = details(to_status(errors.PolicyError(["one", "two"]), method="m", request_id=""))
     assert [v.description for v in found[BadRequest].field_violations] == ["one", "two"]
     found = details(to_status(errors.OverloadedError("full", 1.25), method="m", request_id=""))
-    assert found[RetryInfo].retry_delay.ToMilliseconds() == 1250
+    assert found[RetryInfo].retry_delay.ToMilliseconds() == 1300, "two digits, and never too short"
 
 
 def test_an_unforeseen_error_is_an_incident_that_quotes_nothing(caplog):

@@ -166,11 +166,12 @@ def test_the_process_goes_with_a_parent_that_was_killed(tmp_path):
 
 
 def test_the_command_names_everything():
-    hosted = HostedStage("m", 3, device="cuda:1", adapters={"a": Path("/x"), "b": Path("/y")}, memory_mb=9)
+    adapters = {"a": Path("/x"), "b": Path("/y")}
+    hosted = HostedStage("m", 3, device="cuda:1", adapters=adapters, memory_mb=9, dtype="float32")
     words = hosted.command("unix:/s")
     assert words[1:3] == ["-m", "cascade.serve.stage_process"]
     assert words[-2:] == ["--adapter=a=/x", "--adapter=b=/y"]
     assert dict(pairwise(words)).items() >= {
         "--spec": "m", "--listen": "unix:/s", "--device": "cuda:1", "--threads": "3", "--memory-mb": "9",
-        "--batch-tokens": "16384",
+        "--batch-tokens": "16384", "--dtype": "float32",
     }.items()  # fmt: skip

@@ -184,5 +184,5 @@ def test_a_bug_is_an_incident_without_the_text(fake_server):
     incidents = {line["request_id"]: line for line in logged(server) if line["message"] == "call failed"}
     assert incidents["r-1"]["incident"] == failed.info.metadata["incident"]
     assert incidents["r-2"]["incident"] == unpack(item.error)[type(failed.info)].metadata["incident"]
-    assert any("fake_server.py" in frame for frame in incidents["r-1"]["traceback"])
+    assert any("fake_models.py" in frame for frame in incidents["r-1"]["traceback"])
     assert "purple" not in server.log.read_text()

@@ -146,15 +146,12 @@ def test_policies_can_be_read_and_tried(call):
     fails(CODE.RESOURCE_EXHAUSTED, call.policy.ValidatePolicy, ValidatePolicyRequest(toml="#" * 2_000_000))
 
 
-def test_what_comes_later_says_so(call):
-    for method, request in (
-        (call.policy.UpdatePolicy, UpdatePolicyRequest()),
-        (call.policy.ListPolicyRevisions, ListPolicyRevisionsRequest()),
-        (call.policy.RollbackPolicy, RollbackPolicyRequest()),
-    ):
-        refused = fails(CODE.UNIMPLEMENTED, method, request)
-        assert refused.info.reason == "UNSUPPORTED"
-        assert "--policy" in refused.message
+def test_too_large_or_incomplete_policies_are_not_applied(call):
+    fails(CODE.RESOURCE_EXHAUSTED, call.policy.UpdatePolicy, UpdatePolicyRequest(toml="#" * 2_000_000))
+    assert fails(CODE.INVALID_ARGUMENT, call.policy.UpdatePolicy, UpdatePolicyRequest()).fields == ["toml", "toml"]
+    fails(CODE.NOT_FOUND, call.policy.RollbackPolicy, RollbackPolicyRequest())
+    refused = fails(CODE.INVALID_ARGUMENT, call.policy.ListPolicyRevisions, ListPolicyRevisionsRequest(page_size=-1))
+    assert refused.fields == ["page_size"]
 
 
 def test_models_are_listed_in_order(call, served):

@@ -1,6 +1,7 @@
 """What the real command says of itself: one line on stdout, JSON without texts on stderr, metrics."""
 
 import json
+import time
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -9,12 +10,22 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest
-from cascade.v1.check_pb2 import CheckRequest
+from cascade.v1.check_pb2 import CheckRequest, Verdict
 from tests.serve.calling import fails, raw, stubs
 
 
 def scrape(server):
-    """Every sample by name and labels."""
+    """Every sample by name and labels, when the books, which are kept after an answer is sent, are up to date."""
+    last, page = {}, samples(server)
+    while last != {name: value for name, value in page.items() if name[0].startswith("cascade_")}:
+        last = {name: value for name, value in page.items() if name[0].startswith("cascade_")}
+        time.sleep(0.1)
+        page = samples(server)
+    return page
+
+
+def samples(server):
+    """Every sample by name and labels, as they are now."""
     with urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics") as page:
         families = list(text_string_to_metric_families(page.read().decode()))
     return {(sample.name, *sorted(sample.labels.items())): sample.value for one in families for sample in one.samples}
@@ -35,11 +46,13 @@ def test_logs_are_json_with_ids_and_without_texts(served):
     for line in served.log.read_text().splitlines():
         record = json.loads(line)
         assert {"time", "level", "logger", "message"} <= record.keys()
-        lines[record.get("request_id")] = record
-    assert lines["logged-1"]["message"] == "checked"
-    assert lines["logged-1"]["verdict"].startswith("VERDICT_")
-    assert (lines["logged-2"]["code"], lines["logged-2"]["reason"]) == ("NOT_FOUND", "NOT_FOUND")
-    assert lines["logged-3"]["code"] == "INVALID_ARGUMENT"
+        lines[record.get("request_id"), record["message"]] = record
+    assert lines["logged-1", "checked"]["verdict"].startswith("VERDICT_")
+    refused = lines["logged-2", "call refused"]
+    assert (refused["code"], refused["reason"]) == ("NOT_FOUND", "NOT_FOUND")
+    assert lines["logged-3", "call refused"]["code"] == "INVALID_ARGUMENT"
+    calls = [lines[f"logged-{number}", "call"] for number in (1, 2, 3)]
+    assert [line["code"] for line in calls] == ["OK", "NOT_FOUND", "INVALID_ARGUMENT"], "at debug there is a line each"
     assert "zanzibar" not in served.log.read_text()
 
 
@@ -47,9 +60,12 @@ def test_metrics_count_calls_phases_and_verdicts(served):
     call = stubs(served.channel)
     before = scrape(served)
     for _ in range(3):
-        verdict = call.cascade.Check(CheckRequest(text="Good morning, how are you?")).verdict
+        request = CheckRequest(text="Good morning, how are you?", options={"bypass_cache": True})
+        verdict = call.cascade.Check(request).verdict
     fails(grpc.StatusCode.INVALID_ARGUMENT, call.cascade.Check, CheckRequest(text=""))
-    call.cascade.BatchCheck(BatchCheckRequest(requests=[CheckRequest(text="Good evening!"), CheckRequest(text="")]))
+    call.cascade.BatchCheck(
+        BatchCheckRequest(requests=[CheckRequest(text="Good evening to you!"), CheckRequest(text="")])
+    )
     after = scrape(served)
 
     def grown(name, **labels):
@@ -60,6 +76,7 @@ def test_metrics_count_calls_phases_and_verdicts(served):
     assert grown("cascade_requests_total", method=check, code="OK") == 3
     assert grown("cascade_requests_total", method=check, code="INVALID_ARGUMENT") == 1
     assert grown("cascade_requests_total", method=batch, code="OK") == 1
+    assert grown("cascade_request_seconds_count", method=check) == 4
     assert grown("cascade_items_total", method=batch, code="OK") == 1
     assert grown("cascade_items_total", method=batch, code="INVALID_ARGUMENT") == 1
     assert grown("cascade_latency_seconds_count", stage="all", phase="total") == 4
@@ -71,8 +88,38 @@ def test_metrics_count_calls_phases_and_verdicts(served):
     assert grown("cascade_batch_windows_count", stage="stage1") >= 1
     assert after["cascade_queue_windows", ("stage", "stage1")] == 0
     assert after["cascade_requests_in_flight",] == 0
-    assert after["cascade_degraded_total",] == after["cascade_truncated_total",] == 0
+    assert after["cascade_truncated_total",] == 0
+    assert not any(name[0] == "cascade_degraded_total" for name in after)
     assert after["process_resident_memory_bytes",] > 0
+
+
+def test_metrics_tell_hits_and_count_no_work_for_them(served):
+    call, request = stubs(served.channel), CheckRequest(text="How do I grow tomatoes on a balcony?")
+    verdict = Verdict.Name(call.cascade.Check(request).verdict)
+    before = scrape(served)
+    assert call.cascade.Check(request).stages[0].infer_ms == 0
+    after = scrape(served)
+
+    def grown(*key):
+        return after[key] - before[key]
+
+    assert grown("cascade_cache_requests_total", ("outcome", "hit")) == 1
+    assert grown("cascade_cache_requests_total", ("outcome", "miss")) == 0
+    assert grown("cascade_verdicts_total", ("verdict", verdict)) == 1
+    assert grown("cascade_latency_seconds_count", ("phase", "total"), ("stage", "all")) == 1
+    assert grown("cascade_latency_seconds_count", ("phase", "infer"), ("stage", "stage1")) == 0
+    assert after["cascade_cache_entries",] >= 1
+    assert 0 < after["cascade_cache_bytes",] < 32 * 2**20
+
+
+def test_metrics_tell_what_is_served(served):
+    samples = scrape(served)
+    models = [dict(key[1:]) for key in samples if key[0] == "cascade_model_info"]
+    assert {f"{model['name']}@{model['revision']}" for model in models} == {
+        served.ready["stage1"],
+        served.ready["stage2"],
+    }
+    assert [key for key in samples if key[0] == "cascade_build_info"]
 
 
 def test_only_metrics_are_served_there(served):

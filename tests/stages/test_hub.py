@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
 
 from stages import hub, registry
@@ -40,6 +42,24 @@ def test_the_cache_comes_first(cache: Path) -> None:
     assert registry.resolve(f"someone/a-model@{REVISION}") == snapshot
     with pytest.raises(ModelError, match="no model folder"):
         registry.load_stage("someone/a-model")
+
+
+def test_a_cached_tokenizer_is_not_taken_for_the_whole_model(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot, whole = fill(cache, "someone/a-model"), cache / "whole"
+    asked = []
+    usual = huggingface_hub.snapshot_download
+
+    def download(repo: str, *, local_files_only: bool = False, **options: Any) -> str:
+        if local_files_only:
+            return usual(repo, local_files_only=True, **options)
+        asked.append(repo)
+        return str(whole)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert hub.folder_of("someone/a-model") == whole
+    (snapshot / "model.safetensors").touch()
+    assert hub.folder_of("someone/a-model") == snapshot
+    assert asked == ["someone/a-model"]
 
 
 def test_without_cache_and_hub_the_error_comes_soon(cache: Path) -> None:

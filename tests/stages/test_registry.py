@@ -67,6 +67,19 @@ def test_a_manifest_that_does_not_fit_is_refused(folder, changes):
         load_stage(folder)
 
 
+def test_a_manifest_that_is_none_is_named_in_one_line(folder):
+    path = folder / "manifest.json"
+    for text, says in (
+        ("{", "Invalid JSON"),
+        ('{"name": 3, "kind": 4}', r"name: Input should be a valid string \(and \d+ more\)"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ModelError, match=says) as error:
+            load_stage(folder)
+        assert str(error.value).startswith(f"{path}: ")
+        assert "\n" not in str(error.value)
+
+
 def test_scores_that_do_not_replay_are_refused_unless_allowed(folder):
     golden = json.loads((folder / "manifest.json").read_text())["golden"]
     golden[0]["unsafe"] += 1.0

@@ -1,8 +1,11 @@
 """A stage over the wire: the same windows, scores and calibration as in the process that has the model."""
 
 import asyncio
+import re
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -47,13 +50,33 @@ class Network:
         return unsafe, np.stack([unsafe + label for label in range(14)], axis=1)
 
 
-class Server:
-    """A StageService with one stage on a Unix socket, on an event loop of its own."""
+class Wanting(grpc.aio.ServerInterceptor):
+    """Refuses calls without a token."""
 
-    def __init__(self, stage, address):
+    def __init__(self, token):
+        self._wanted = ("authorization", f"Bearer {token}")
+
+    async def intercept_service(self, continuation, details):
+        if self._wanted in details.invocation_metadata:
+            return await continuation(details)
+
+        async def refuse(request, context):
+            await context.abort(CODE.UNAUTHENTICATED)
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+class Server:
+    """A StageService with one stage at an address, on an event loop of its own.
+
+    Port 0 becomes one that is free. ``credentials`` make it speak TLS; ``token`` is what every call then has to show.
+    """
+
+    def __init__(self, stage, address, *, credentials=None, token=None):
         self.address = address
+        self._credentials, self._token = credentials, token
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._run(self._start(stage))
 
@@ -62,11 +85,16 @@ class Server:
 
     async def _start(self, stage):
         self._batcher = Batcher(stage)
-        self._server = grpc.aio.server()
+        self._server = grpc.aio.server(interceptors=[Wanting(self._token)] if self._token else [])
         contract = stage_service_pb2.DESCRIPTOR.services_by_name["StageService"]
-        service = StageService({"stage2": self._batcher}, Limits())
+        alone = SimpleNamespace(stages={"stage2": self._batcher}, limits=Limits())
+        service = StageService(lambda: nullcontext(alone))
         self._server.add_generic_rpc_handlers((Calls(Metrics(), Lifecycle()).bind(service, contract),))
-        self._server.add_insecure_port(self.address)
+        if self._credentials:
+            port = self._server.add_secure_port(self.address, self._credentials)
+        else:
+            port = self._server.add_insecure_port(self.address)
+        self.address = re.sub(r":0$", f":{port}", self.address)
         await self._server.start()
 
     async def _end(self):

@@ -21,10 +21,12 @@ from cascade.errors import (
 from cascade.limits import Limits
 from cascade.pipeline import Pipeline
 from cascade.streaming import Moderation
+from cascade.streaming.budget import Budget, Windows
 from cascade.v1.cascade_service_pb2 import ModerateStart, ModerateStreamResponse
 from cascade.v1.check_pb2 import (
     ACTION_ALLOW,
     ACTION_BLOCK,
+    ACTION_REVIEW,
     VERDICT_CONTROVERSIAL,
     VERDICT_SAFE,
     VERDICT_UNSAFE,
@@ -152,13 +154,79 @@ async def test_a_single_bad_reading_is_forgiven_when_the_next_one_clears_it() ->
     assert states[-1].released_upto == len(" ".join(words)) + 1
 
 
-async def test_what_is_controversial_is_held_and_not_released_in_the_end() -> None:
-    policy = fake_policy('[merge]\nrule = "max"\ncontroversial_threshold = 0.2')
-    text = " ".join([*FINE[:100], "unsure", *FINE[100:200]])
-    states = await moderated(cut(text, 9), policies=[policy])
+@pytest.mark.parametrize("hold", ["", "REVIEW", "BLOCK"])
+async def test_the_policy_says_whether_what_is_to_be_reviewed_is_shown(hold: str) -> None:
+    toml = '[merge]\nrule = "max"\ncontroversial_threshold = 0.2\n' + (f'[stream]\nhold = "{hold}"' if hold else "")
+    text = " ".join([*FINE[:100], "unsure", *FINE[100:400]])
+    states = await moderated(cut(text, 9), policies=[fake_policy(toml)])
     assert states[-1].verdict.verdict == VERDICT_CONTROVERSIAL
     assert states[-1].final
-    assert 0 < states[-1].released_upto < text.index("unsure")
+    if hold == "REVIEW":
+        assert 0 < states[-1].released_upto < text.index("unsure")
+    else:
+        first = next(state for state in states if state.verdict.verdict == VERDICT_CONTROVERSIAL)
+        assert first.verdict.action == ACTION_REVIEW, "the caller is told at once"
+        assert len({state.released_upto for state in states}) > 8
+        assert states[-1].released_upto == len(text)
+
+
+async def test_what_later_text_clears_is_shown_after_all() -> None:
+    class Patient(FakeStage):
+        def _score(self, window: Window):
+            score = super()._score(window)
+            return type(score)(-4.0, score.labels) if word_id("resolved") in window.ids else score
+
+    policy = fake_policy('[merge]\nrule = "max"\ncontroversial_threshold = 0.2\n[stream]\nhold = "REVIEW"')
+    text = " ".join([*FINE[:60], "unsure", *FINE[60:120], "resolved", *FINE[120:150]])
+    pipeline = fake_pipeline(Patient("tinysafe", window_words=222), alone=True, policies=[policy])
+    states, _ = await moderate(pipeline, cut(text, 9))
+    await pipeline.close()
+    assert states[-1].verdict.verdict == VERDICT_SAFE
+    assert max(state.released_upto for state in states if not state.final) > text.index("unsure")
+    assert states[-1].released_upto == len(text)
+
+
+class Apart(FakeStage):
+    """Finds a window terrible that holds two words, however far apart: no chunk alone shows it."""
+
+    def _score(self, window: Window):
+        score = super()._score(window)
+        both = {word_id("first-half"), word_id("second-half")} <= set(window.ids)
+        return type(score)(5.0 if both else score.unsafe, score.labels)
+
+
+@pytest.mark.parametrize(
+    ("place", "prompt"),
+    [
+        (20, ""),
+        (60, ""),
+        (100, ""),
+        (130, ""),
+        (180, ""),
+        (20, "a fine question"),
+        (60, "a fine question"),
+        (90, "a fine question"),
+        (120, "a fine question"),
+    ],
+)
+async def test_a_short_answer_is_flagged_as_soon_as_its_whole_prefix_is(place: int, prompt: str) -> None:
+    words = ["first-half", *FINE[:place], "second-half", *FINE[place : place + 100]]
+    pipeline = fake_pipeline(Apart("tinysafe", window_words=222), alone=True)
+    states, _ = await moderate(pipeline, [word + " " for word in words], ModerateStart(prompt=prompt))
+    await pipeline.close()
+    flagged = next(state for state in states if state.verdict.verdict == VERDICT_UNSAFE)
+    assert flagged.verdict.coverage.tokens_total - (place + 2) - len(prompt.split()) <= 32
+    assert states[-1].released_upto < len(" ".join(words[: place + 2]))
+
+
+async def test_in_a_long_answer_it_shows_when_the_window_is_full() -> None:
+    words = [*FINE[:400], "first-half", *FINE[400:460], "second-half", *FINE[460:1000]]
+    pipeline = fake_pipeline(Apart("tinysafe", window_words=222), alone=True)
+    states, _ = await moderate(pipeline, [word + " " for word in words])
+    await pipeline.close()
+    flagged = next(state for state in states if state.verdict.verdict == VERDICT_UNSAFE)
+    assert 0 <= flagged.verdict.coverage.tokens_total - 462 <= 222
+    assert states[-1].final
 
 
 async def test_chunks_that_are_all_a_little_bad_call_for_a_look_at_the_whole() -> None:
@@ -295,15 +363,15 @@ def tokens(calls: Sequence[Sequence[Window]]) -> int:
 
 
 @pytest.mark.parametrize("every", [1, 5, 64, 500, 5000, 100_000])
-@pytest.mark.parametrize("words", [2000, 3000])
-async def test_a_long_answer_costs_at_most_twice_one_check_of_the_whole(every: int, words: int) -> None:
+@pytest.mark.parametrize(("words", "prompt"), [(2000, ""), (2000, "a fine question " * 40), (3000, "")])
+async def test_a_long_answer_costs_at_most_twice_one_check_of_the_whole(every: int, words: int, prompt: str) -> None:
     text = " ".join(FINE[:words])
     once, growing = stage1(), stage1()
     pipeline = fake_pipeline(once, alone=True)
-    await pipeline.check(CheckRequest(exchange=Exchange(response=text)))
+    await pipeline.check(CheckRequest(exchange=Exchange(prompt=prompt, response=text)))
     await pipeline.close()
     pipeline = fake_pipeline(growing, alone=True)
-    states, moderation = await moderate(pipeline, cut(text, every))
+    states, moderation = await moderate(pipeline, cut(text, every), ModerateStart(prompt=prompt))
     await pipeline.close()
     assert states[-1].released_upto == len(text)
     assert moderation.scored_tokens == tokens(growing.calls)
@@ -335,3 +403,26 @@ async def test_the_embedded_stage_too_costs_at_most_twice() -> None:
     assert states[-1].released_upto == len(text)
     assert len({state.released_upto for state in states}) > 40
     assert sum(asked) <= 2 * sum(map(len, whole.windows))
+
+
+@pytest.mark.parametrize("name", ["tinysafe", "hazard"])
+def test_how_a_stage_cuts_a_text_is_measured_right(name: str) -> None:
+    loaded = load_stage(name)
+    cut = Windows.of(loaded)
+    windows = loaded.encode("a " * 2000).windows
+    assert 2 * cut.size - 1 == windows[0].end
+    assert windows[1].start in (2 * cut.step - 1, 2 * cut.step), "some begin with the space"
+    assert Windows.of(stage1()) == Windows(222, 166)
+    assert [Windows(222, 166).next_end(tokens) for tokens in (0, 221, 222, 387.5, 388)] == [222, 222, 388, 388, 554]
+
+
+def test_a_budget_allows_some_windows_and_a_share_of_the_text() -> None:
+    plain, asked = Budget(window=224), Budget(window=224, prompt=50, prompt_length=200)
+    assert plain.affords(912, spent=0, read=52, whole=0)
+    assert not plain.affords(913, spent=0, read=52, whole=0)
+    assert not plain.affords(912, spent=1, read=52, whole=0)
+    assert plain.affords(3000, spent=0, read=52, whole=3000), "what a check of a long text costs may be spent twice"
+    assert asked.affords(224 * 4.9 + 0.75 * 50 - 1, spent=0, read=0, whole=0)
+    assert (plain.look(100), plain.look(1000)) == (100, 224)
+    assert asked.look(100) == 100 + 150, "the joint reading grows, too"
+    assert asked.look(1000) == 224, "as far as it reaches"

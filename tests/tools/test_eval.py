@@ -2,6 +2,8 @@ import asyncio
 import gzip
 import hashlib
 import json
+import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from sklearn import metrics as sk
 
 from cascade.content import check_request
+from cascade.evaluate.peers import published
 from cascade.evaluate.rows import Row, read_folder
 from cascade.evaluate.scoring import EvaluationError, Scores, evaluation_pipeline, score_rows
 from cascade.pipeline import Pipeline
@@ -150,6 +153,7 @@ def test_the_report_has_the_figures_of_every_system(
         ranked = getattr(scores, name)
         assert systems[name]["auroc"]["value"] == pytest.approx(sk.roc_auc_score(truth, ranked))
         assert systems[name]["auprc"]["value"] == pytest.approx(sk.average_precision_score(truth, ranked))
+        assert 0 < systems[name]["aurc"]["value"] < 1
     assert len({systems[name]["f1"]["value"] for name in systems}) == 4
     gain = cohorts["all rows"]["f1_gain_over_stage1"]["value"]
     assert gain == pytest.approx(systems["cascade"]["f1"]["value"] - systems["stage1"]["f1"]["value"])
@@ -222,3 +226,120 @@ def test_needs_sets_and_both_stages(
     done = run_eval(cascade, monkeypatch, folder, judge=fake_pipeline(alone=True))
     assert done.code == 1
     assert "needs a stage 2" in done.err
+
+
+def test_what_escalating_buys_ends_at_the_stages_and_has_a_price(
+    cascade: Run, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    report = run_eval(cascade, monkeypatch, folder, "--cpu-hour-price", 36, "--json").json()
+    cohort = report["sets"][0]["cohorts"][0]
+    systems = {system["system"]: system for system in cohort["budgets"]["systems"]}
+    assert systems["stage 1 alone"]["f1"] == cohort["systems"]["stage1"]["f1"]
+    assert systems["stage 2 alone"]["f1"] == cohort["systems"]["stage2"]["f1"]
+    assert systems["the policy"]["f1"] == cohort["systems"]["cascade"]["f1"]
+    assert [systems[f"{n}% escalated"]["escalated"] for n in (10, 20, 30)] == [0.1, 0.2, 0.3]
+    rows = [row for row in read_folder(folder)[0].rows if row.unsafe is not None]
+    scores, truth = scored(tuple(rows)), np.array([row.unsafe for row in rows])
+    assert systems["both, always"]["f1"]["value"] == pytest.approx(sk.f1_score(truth, scores.both_unsafe))
+    tenth = np.argsort(-scores.stage1, kind="stable")[:10]
+    decided = scores.stage1 >= 0.62
+    decided[tenth] = scores.both_unsafe[tenth]
+    assert systems["10% escalated"]["f1"]["value"] == pytest.approx(sk.f1_score(truth, decided))
+    # The fake stages are no ONNX Runtime: what they cost is not known, and is not made up.
+    assert systems["both, always"]["cpu_seconds"] is None
+    assert report["sets"][1]["cohorts"][0]["budgets"] is None, "of one class there is no F1 to trade for"
+
+
+def test_slices_by_language_script_and_length(cascade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    texts = [("terrible things", 1, "en")] * 12 + [("ужасные calm слова", 0, "ru")] * 11 + [("bad", 0, "xx")] * 3
+    lines = [json.dumps({"id": n, "text": t, "unsafe": u, "lang": k}) for n, (t, u, k) in enumerate(texts)]
+    (tmp_path / "s/mixed.jsonl").write_text("\n".join(lines))
+    (of_set,) = run_eval(cascade, monkeypatch, "s", "--json").json()["sets"]
+    parts = {(part["kind"], part["name"]): part for part in of_set["slices"]}
+    assert ("language", "xx") not in parts, "of three rows nothing is said"
+    assert parts["language", "en"]["recall"]["value"] == 1.0
+    assert parts["language", "en"]["fpr"]["value"] is None
+    assert parts["script", "Cyrillic"]["rows"] == 11
+    assert parts["script", "Cyrillic"]["fpr"]["value"] == 0.0
+    assert sum(part["rows"] for (kind, _), part in parts.items() if kind == "tokens") == 26
+
+
+def test_rows_near_training_rows_are_counted_and_left_out(
+    cascade: Run, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/mine.jsonl").write_text(json.dumps({"id": 1, "text": "TERRIBLE, words number 3!", "unsafe": 1}))
+    report = run_eval(cascade, monkeypatch, folder, "--training", "train", "--json").json()
+    found = report["contamination"]
+    assert [(file["file"], file["rows"]) for file in found["training"]] == [("mine.jsonl", 1)]
+    assert found["sets"]["hazards"]["rows"] == 0
+    assert found["sets"]["chats.test"]["kinds"]["equal"] == 1
+    near = found["sets"]["chats.test"]["rows"]
+    clean = report["sets"][0]["cohorts"][-1]
+    assert clean["cohort"] == "without near-train rows"
+    assert clean["rows"] <= 67 - near + 34  # the ids of the list beside the set are left out too
+    assert run_eval(cascade, monkeypatch, folder, "--training", tmp_path / "sets2").code == 2
+
+
+def test_categories_count_known_cells_only(cascade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    rows = [
+        {"id": n, "text": word, "unsafe": 1, "categories": cells}
+        for n, (word, cells) in enumerate(
+            [("terrible violence", {"violence": 1}), ("terrible", {"violence": 0, "hate": 1}), ("terrible", {})] * 4
+        )
+    ]
+    (tmp_path / "s/kinds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (of_set,) = run_eval(cascade, monkeypatch, "s", "--json").json()["sets"]
+    found = of_set["categories"]
+    assert found["rows"] == 8
+    assert [(c["name"], c["positives"], c["known"]) for c in found["categories"]] == [("violence", 4, 8)]
+    assert found["macro_f1"]["value"] == found["categories"][0]["f1"]["value"] == 1.0
+    (tmp_path / "s/kinds.jsonl").write_text('{"text": "a", "unsafe": 1, "categories": {"rudeness": 1}}')
+    done = run_eval(cascade, monkeypatch, "s")
+    assert done.code == 1
+    assert "'categories' must give TinySafe's categories" in done.err
+
+
+def test_the_page_opens_by_itself(cascade: Run, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
+    run_eval(cascade, monkeypatch, folder, "--out", "r")
+    page = (tmp_path / "r/report.html").read_text()
+    assert not re.search(r"<script|<link|src=|href=|url\(|https?://", page)
+    assert "words number" not in page
+    titles = [ET.fromstring(found).findtext("title") for found in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+    assert titles[:5] == [
+        "Risk over coverage",
+        "Quality over cost",
+        "Reliability",
+        "Stage 1: scores",
+        "Stage 2: scores",
+    ]
+
+
+def test_peers_are_shown_for_the_same_rows_only() -> None:
+    assert {found["metric"] for found in published("toxicchat.test_full5083", "all rows", 5083)} == {"f1", "auprc"}
+    assert published("toxicchat.test_full5083", "all rows", 500) == []
+    assert published("toxicchat.test_full5083", "without near-train rows", 5083) == []
+    assert published("or_bench_hard1k_a", "all rows", 686) == []
+    values = [v for n in (("xstest.en", 450), ("hatecheck", 3728)) for f in published(n[0], "all rows", n[1])
+              for v in f["peers"].values()]  # fmt: skip
+    assert values
+    assert all(0 < value < 1 for value in values)
+
+
+def test_reports_side_by_side(cascade: Run, monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        run_eval(cascade, monkeypatch, folder, "--out", name)
+    done = cascade("compare", "old", "new/report.json", "--json", "--out", "both.md")
+    assert done.code == 0, done.err
+    models, first, *_ = done.json()
+    assert models["columns"] == ["", "old", "new"]
+    cells = {row[0]: row[1:] for row in first["rows"]}
+    f1 = json.loads((tmp_path / "old/report.json").read_text())["sets"][0]["cohorts"][0]["systems"]["stage1"]["f1"]
+    assert cells["chats.test, all rows (n 100): F1"][0].startswith(f"{f1['value']:.3f}")
+    assert "hazards: macro-F1 of hazards" in (tmp_path / "both.md").read_text()
+    run_eval(cascade, monkeypatch, folder, "--out", "short", "--limit", 5)
+    assert "of different rows" in cascade("compare", "old", "short").err
+    (tmp_path / "other.json").write_text("{}")
+    assert "no report of cascade eval" in cascade("compare", "other.json").err

@@ -3,7 +3,15 @@ import pytest
 from sklearn import metrics as sk
 
 from cascade.evaluate.hazards import score_hazards, true_hazard
-from cascade.evaluate.metrics import Estimate, bootstrap, decision_metrics, ranking_metrics
+from cascade.evaluate.metrics import (
+    MAX_FPR,
+    MIN_RECALL,
+    Estimate,
+    bootstrap,
+    decision_metrics,
+    ranking_metrics,
+    selective_metrics,
+)
 from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
 
 
@@ -22,6 +30,7 @@ def test_equal_to_scikit_learn(seed: int, decimals: int) -> None:
     metrics = decision_metrics(positive, decided) | ranking_metrics(positive, scores)
     found = bootstrap(metrics, 211, seed=0, resamples=10)
     negatives_called = sk.recall_score(~positive, ~decided)
+    fpr, recall, _ = sk.roc_curve(positive, scores, drop_intermediate=False)
     expected = {
         "precision": sk.precision_score(positive, decided),
         "recall": sk.recall_score(positive, decided),
@@ -29,8 +38,20 @@ def test_equal_to_scikit_learn(seed: int, decimals: int) -> None:
         "fpr": 1 - negatives_called,
         "auroc": sk.roc_auc_score(positive, scores),
         "auprc": sk.average_precision_score(positive, scores),
+        "recall_at_fpr": recall[fpr <= MAX_FPR].max(),
+        "fpr_at_recall": fpr[recall >= MIN_RECALL].min(),
     }
     assert {name: estimate.value for name, estimate in found.items()} == pytest.approx(expected, abs=1e-12)
+
+
+def test_aurc_is_the_mean_risk_of_the_surest_rows_and_counts_repeated_rows() -> None:
+    rng = np.random.default_rng(4)
+    wrong, sure, times = rng.random(40) < 0.3, rng.random(40), rng.integers(0, 3, 40)
+    ranked = wrong[np.argsort(-sure)]
+    aurc = selective_metrics(wrong, sure)["aurc"]
+    assert aurc(np.ones((1, 40)))[0] == pytest.approx(np.mean([ranked[: n + 1].mean() for n in range(40)]))
+    drawn = selective_metrics(np.repeat(wrong, times), np.repeat(sure, times))["aurc"](np.ones((1, times.sum())))
+    assert aurc(times[None].astype(float))[0] == pytest.approx(drawn[0], abs=0.02)  # ties of one row differ a little
 
 
 def test_weights_count_like_repeated_rows() -> None:
@@ -75,7 +96,7 @@ def test_undefined_is_none_and_never_zero() -> None:
     assert found["precision"].value == 0.0
     assert found["recall"] == found["f1"] == found["auroc"] == found["auprc"] == nothing
     unsafe_only = bootstrap(ranking_metrics(~safe_only, np.linspace(0, 1, 20)), 20, seed=0, resamples=50)
-    assert unsafe_only == {"auroc": nothing, "auprc": nothing}
+    assert set(unsafe_only.values()) == {nothing}
     assert bootstrap(decision_metrics(safe_only[:0], decided[:0]), 0, seed=0)["fpr"] == nothing
 
 

@@ -39,6 +39,8 @@ def weights(exported: Path, tmp_path: Path) -> Path:
 def test_classify_with_a_published_stage_1(exported: Path, tmp_path: Path) -> None:
     done = in_process(CLI, "classify", "A careful question.", "--stage1", exported, "--json", folder=tmp_path)
     assert done.code == 0, done.err
+    assert "stage1: tinysafe-onnx@" in done.err
+    assert "is not calibrated, and the thresholds of policy default were not fitted on it" in done.err
     answer = done.json()
     first = answer["stages"][0]
     files = {path.name: file_hash(path) for path in exported.iterdir()}
@@ -64,6 +66,13 @@ def test_models_list_shows_every_hash(cascade: Run, weights: Path) -> None:
     assert (model["base"], model["licence"]) == ("microsoft/deberta-v3-small", "MIT")
     table = cascade("models", "list", weights).out
     assert all(digest in table.replace("\n", "") or digest[:32] in table for digest in files.values())
+
+
+def test_models_list_tells_what_the_default_thresholds_are_worth(cascade: Run, weights: Path) -> None:
+    (published,) = cascade("models", "list", weights, "--json").json()
+    (embedded,) = cascade("models", "list", "tinysafe", "--json").json()
+    assert (published["calibrated"], embedded["calibrated"]) == (False, True)
+    assert "fit a policy on it" in " ".join(cascade("models", "list", weights).out.split())
 
 
 def test_models_verify_loads_it(cascade: Run, weights: Path) -> None:

@@ -7,7 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cascade.cli import app
+from stages.errors import ModelError
 from tests.training.backbones import write_set
 from training.data.mix import build_splits, draw
 from training.data.rows import DataError
@@ -31,9 +34,25 @@ def sources(*names: str, **options: float) -> list[Source]:
 def test_permissive_means_permissive_only(data: Path) -> None:
     splits = build_splits(data, Data(licences="permissive", sources=sources("closed_set", "open_set")), "tinysafe")
     assert set(splits.sets) == {"open_set"}
+    assert splits.left_out == {"closed_set": ("non-commercial", "non-commercial")}
     assert {e.dataset for e in [*splits.train["open_set"], *splits.validation, *splits.calibration]} == {"open_set"}
     with pytest.raises(DataError, match="permissive"):
         build_splits(data, Data(licences="permissive", sources=sources("closed_set")), "tinysafe")
+
+
+def test_what_the_licence_filter_takes_away_is_printed_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "both.toml"
+    recipe.write_text(
+        'name = "both"\nsystem = "tinysafe"\nbase = "nowhere"\n[train]\ndraws = 16\nlearning_rate = 1e-3\n'
+        + "".join(f'[[data.sources]]\nname = "{name[:-4]}"\nsets = ["{name}"]\n' for name in ("open_set", "closed_set"))
+    )
+    arguments = ["train", str(recipe), "--data", str(data), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*arguments, "--licences", "permissive"])
+    assert "1 left out" in done.stderr
+    assert "closed_set: non-commercial (non-commercial)" in done.stderr
+    assert "sources without a set: closed" in done.stderr
+    assert isinstance(done.exception, ModelError)  # there is no such base
+    assert "left out" not in CliRunner().invoke(app, arguments).stderr
 
 
 def test_draws_keep_shares_and_repeat(data: Path) -> None:

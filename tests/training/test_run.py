@@ -104,10 +104,12 @@ def test_a_tinysafe_recipe_trains_exports_and_serves(tmp_path: Path, data: Path)
 
 
 @pytest.mark.slow
-def test_a_hazard_recipe_trains_an_adapter_merges_it_and_names_the_hazard(tmp_path: Path, data: Path):
+@pytest.mark.parametrize("tune", ["adapter", "all"])
+def test_a_hazard_recipe_trains_an_adapter_merges_it_and_names_the_hazard(tmp_path: Path, data: Path, tune: str):
     base = unigram_backbone(tmp_path / "base")
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE.format(system="hazard", draws=2400, rate="1e-2", fgm=0.0, lora=LORA))
+    rate, lora = {"adapter": "1e-2", "all": "1e-3"}[tune], f'{LORA}tune = "{tune}"'
+    recipe.write_text(RECIPE.format(system="hazard", draws=2400, rate=rate, fgm=0.0, lora=lora))
     out = tmp_path / "out"
     run("train", recipe, "--data", data, "--out", out, "--base", base)
     files = Manifest.load(out / "model").files

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cascade.tune.curves import cost_quality, risk_coverage, slices
+from cascade.evaluate.curves import cost_quality, risk_coverage, sureness
+from cascade.evaluate.svg import Chart
+from cascade.tune.curves import slices
 from cascade.tune.fit import Tuned, fit
 from cascade.tune.outcomes import Rules, outcomes
 from cascade.tune.report import html
 from cascade.tune.sample import sample
-from cascade.tune.svg import Chart
 from cascade.tune.wishes import Wish
 from tests.tune.samples import policy, request, scored
 
@@ -59,19 +60,20 @@ def test_an_infeasible_page_says_so() -> None:
 def test_cost_and_quality_end_at_the_stages_and_the_oracle_is_above_all() -> None:
     rows = sample(scored(3000, seed=5), policy(), 0)
     rules = replace(Rules.of(policy()), unsafe_threshold=0.5)
-    curves = cost_quality(rows, rules, 0.5)
-    for at, decided in ((0, rows.stage1 >= 0.5), (-1, rows.merged >= 0.5)):
+    alone, both = rows.stage1 >= 0.5, rows.merged >= rules.unsafe_threshold
+    curves = cost_quality(alone, both, rows.unsafe, rows.worth)
+    for at, decided in ((0, alone), (-1, both)):
         hits, wrong = (decided & rows.unsafe).sum(), (decided != rows.unsafe).sum()
-        for curve in (curves.band, curves.random, curves.oracle):
+        for curve in (curves.ranked, curves.random, curves.oracle):
             assert curve[at][1] == pytest.approx(2 * hits / (2 * hits + wrong))
     best, random = np.array(curves.oracle), np.array(curves.random)
-    assert (best[:, 1] >= np.array(curves.band)[:, 1] - 1e-9).all()
+    assert (best[:, 1] >= np.array(curves.ranked)[:, 1] - 1e-9).all()
     assert (best[:, 1] >= random[:, 1] - 1e-9).all()
 
 
 def test_risk_over_coverage() -> None:
     p, unsafe = np.array([0.01, 0.4, 0.6, 0.99]), np.array([False, True, True, True])
-    points, area = risk_coverage(p, p >= 0.5, unsafe, np.full(4, 0.5))
+    points, area = risk_coverage((p >= 0.5) != unsafe, sureness(p, 0.5))
     assert points == [(0.25, 0.0), (0.5, 0.0), (0.75, 1 / 3), (1.0, 0.25)]
     assert area == pytest.approx((1 / 3 + 0.25) / 4)
 

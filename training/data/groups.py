@@ -9,37 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
+from cascade.evaluate.overlap import SIMILARITY, fingerprint, grams, units
 from training.data.rows import Row
 
-SIMILARITY, PERMUTATIONS, GRAM = 0.7, 64, 3
+__all__ = ["PAIR", "fingerprint", "grams", "near_duplicate_groups", "split_of", "units"]
+
+PERMUTATIONS = 64
 PAIR = "pair="  # before the name of a minimal pair, in the labels of both halves
-_WORD = re.compile(r"\w+")
 _PARALLEL = {"catqa.en": "catqa", "catqa.zh": "catqa", "catqa.vi": "catqa", "dna_arabic.ar": "dna_arabic"}
-
-
-def fingerprint(text: str) -> str:
-    """SHA-256 of the words of a text, whatever their case, form or spacing."""
-    return hashlib.sha256(" ".join(_words(text)).encode()).hexdigest()
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def units(text: str) -> list[str]:
-    """The words of a text; scripts without spaces come out as one long "word" each: those are cut into characters."""
-    return [unit for word in _words(text) for unit in (word if not word.isascii() and len(word) > 8 else [word])]
-
-
-def grams(text: str, size: int = GRAM) -> set[bytes]:
-    """The word n-grams of a text; of a text shorter than that, the whole of it."""
-    found = units(text)
-    return {" ".join(found[i : i + size]).encode() for i in range(max(1, len(found) - size + 1))}
 
 
 class _Unions:

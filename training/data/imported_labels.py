@@ -123,12 +123,12 @@ _MLCOMMONS_SYNTH = LabelMap(
     },
     exclusive=False,
 )
-_BY_SLUG = {SLUG_OF_CODE[code]: meaning for code, meaning in MLCOMMONS.labels.items()}
+BY_SLUG = {SLUG_OF_CODE[code]: meaning for code, meaning in MLCOMMONS.labels.items()}
 # A row was written for one hazard: others may hold as well, and nobody looked.
-_SYNTHETIC = LabelMap(_BY_SLUG, exclusive=False)
+_SYNTHETIC = LabelMap(BY_SLUG, exclusive=False)
 # A judge went through the whole taxonomy, hazards and categories each for themselves.
 _RELABELLED = LabelMap(
-    {slug: Meaning((slug,)) for slug in _BY_SLUG}
+    {slug: Meaning((slug,)) for slug in BY_SLUG}
     | {CATEGORY + name: Meaning((), (name,)) for name in TINYSAFE_CATEGORIES}
 )
 

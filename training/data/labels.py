@@ -94,9 +94,13 @@ _TRUSTLLM = LabelMap(
     }
 )
 
+_WRITTEN = LabelMap({SLUG_OF_CODE[label]: meaning for label, meaning in MLCOMMONS.labels.items()})
+
 LABEL_MAPS: dict[str, LabelMap] = {
     **IMPORTED_MAPS,
-    "written.hazards": LabelMap({SLUG_OF_CODE[label]: meaning for label, meaning in MLCOMMONS.labels.items()}),
+    "written.hazards": _WRITTEN,
+    "written.languages": _WRITTEN,
+    "written.exchanges": _WRITTEN,
     "jailjudge_id": MLCOMMONS,
     "aegis2_unsafe_900": AEGIS2,
     "catqa.en": LabelMap(_CATQA_SUB),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.data.groups import PAIR, near_duplicate_groups, split_of
 from training.data.labels import UNKNOWN, label_map
 from training.data.rows import DataError, Row, find_set, licence_classes, read_set
+from training.data.verdicts import JUDGED, judged, load_finals
 from training.data.written import LICENCE, WRITTEN, read_written
 from training.recipe import Data, Source
 from training.targets import cells
@@ -30,12 +31,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts; ``train`` by source, the others flat."""
+    """The three parts; ``train`` by source, the others flat. ``left_out`` by their licences are sets like ``sets``."""
 
     train: dict[str, list[Example]]
     validation: list[Example]
     calibration: list[Example]
     sets: dict[str, tuple[str, str]]  # set -> (licence, licence class)
+    left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def build_splits(folder: Path, data: Data, system: str) -> Splits:
@@ -45,21 +47,25 @@ def build_splits(folder: Path, data: Data, system: str) -> Splits:
         DataError: a set is missing, or nothing is left after the licence filter.
     """
     licences = licence_classes(folder)
+    finals = load_finals() if data.verdicts else {}
     rows: list[Row] = []
     sources: list[Source] = []
     used: dict[str, tuple[str, str]] = {}
+    left_out: dict[str, tuple[str, str]] = {}
     for source in data.sources:
         for name in source.sets:
             licence = LICENCE if name in WRITTEN else licences.get(name, ("none stated", "unknown"))
             if data.licences == "permissive" and licence[1] != "permissive":
+                left_out[name] = licence
                 continue
             used[name] = licence
             found = read_written(name) if name in WRITTEN else read_set(find_set(folder, name))
-            kept = [row for row in found if _wanted(row, source)]
+            wanted = [judged(row, finals) for row in found if _wanted(row, source)]
+            kept = [row for row in wanted if row is not None]
             rows += kept
             sources += [source] * len(kept)
     groups = near_duplicate_groups(rows)
-    splits = Splits({}, [], [], used)
+    splits = Splits({}, [], [], used, left_out)
     shares = {"validation": data.validation, "calibration": data.calibration}
     conflicts = _conflicting(rows, sources, groups)
     for row, source, group in zip(rows, sources, groups, strict=True):
@@ -105,7 +111,7 @@ def _conflicting(rows: Sequence[Row], sources: Sequence[Source], groups: Sequenc
 
 def _example(row: Row, source: Source, system: str) -> Example:
     unsafe = float(row.unsafe) if source.binary and row.unsafe is not None else UNKNOWN
-    meaning = label_map(row.dataset)
+    meaning = JUDGED if row.judged else label_map(row.dataset)
     return Example(row.text, source.name, row.dataset, row.lang, unsafe, tuple(cells(system, row, meaning)))
 
 

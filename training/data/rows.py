@@ -14,7 +14,10 @@ __all__ = ["DataError", "Row", "find_set", "licence_classes", "read_set"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One labelled text. ``unsafe`` is None where the set has no honest binary label."""
+    """One labelled text. ``unsafe`` is None where the set has no honest binary label.
+
+    ``judged``: label and hazards are those of :mod:`training.data.verdicts`, not the set's own.
+    """
 
     id: str
     dataset: str
@@ -23,6 +26,7 @@ class Row:
     labels: tuple[str, ...]
     lang: str
     response: str | None = None
+    judged: bool = False
 
 
 def read_set(path: Path) -> Iterator[Row]:

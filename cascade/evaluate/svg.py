@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 
@@ -115,10 +115,3 @@ class Chart:
 def _share(value: float, of: tuple[float, float]) -> float:
     """Where a value lies in a range, 0 to 1; what lies outside goes to its edge."""
     return min(1.0, max(0.0, (value - of[0]) / (of[1] - of[0])))
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table as HTML."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

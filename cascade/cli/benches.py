@@ -1,0 +1,204 @@
+"""``cascade bench length``, ``conversations``, ``streams``: what shapes of text do to the cascade, on labelled rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, Json, PolicyFile, Stage1, Stage2, Threads
+
+if TYPE_CHECKING:
+    from cascade.pipeline import Pipeline
+
+EVERY_ROW = 100_000
+
+LabelledFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Labelled texts, unsafe and harmless, *.jsonl or *.jsonl.gz, with the keys text and unsafe (1 or 0).",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of what is made of the rows, and of the bootstrap.")]
+Out = Annotated[
+    Path | None, typer.Option(dir_okay=False, help="Also write the report to this JSON file.", show_default=False)
+]
+
+
+def length(
+    file: LabelledFile,
+    documents: Annotated[int, typer.Option(min=1, help="Documents of each length, and as many with a payload.")] = 100,
+    words: Annotated[list[int] | None, typer.Option(min=1, help="Lengths. Default: 50, 500, 5000.")] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    stage1: Stage1 = TINYSAFE,
+    stage2: Stage2 = HAZARD,
+    policy: PolicyFile = None,
+    threads: Threads = None,
+    allow_score_drift: AllowScoreDrift = False,
+    json: Json = False,
+) -> None:
+    """Make long documents of harmless rows and report how many are flagged, by length, which should make no difference.
+
+    Beside it stands how many of the same documents are caught when one unsafe row stands somewhere inside.
+    """
+    from cascade.bench import lengths
+    from cascade.bench.evasion import read_sample
+
+    unsafe, harmless = read_sample(file, EVERY_ROW)
+    asked = words or lengths.LENGTHS
+
+    async def measure(pipeline: Pipeline, tick: Callable[[], None]) -> list[dict[str, Any]]:
+        return await lengths.measure(
+            unsafe, harmless, pipeline, documents=documents, lengths=asked, seed=seed, on_row=tick
+        )
+
+    report = _run(measure, lengths.steps(documents, asked), stage1, stage2, policy, threads, allow_score_drift, out)
+    columns = ("false_positives", "controversial", "stage1_alone", "stage2_alone", "escalated", "caught_inside")
+    rows = [[str(row["words"]), *(_share(row[column]) for column in columns)] for row in report]
+    _show(report, json, "length", ("words", *(column.replace("_", " ") for column in columns)), rows)
+
+
+def conversations(
+    file: LabelledFile,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of each kind that are used.")] = 200,
+    seed: Seed = 0,
+    out: Out = None,
+    stage1: Stage1 = TINYSAFE,
+    stage2: Stage2 = HAZARD,
+    policy: PolicyFile = None,
+    threads: Threads = None,
+    allow_score_drift: AllowScoreDrift = False,
+    json: Json = False,
+) -> None:
+    """Split unsafe texts over turns and report how many are still seen, and what an unsafe turn does to the next one.
+
+    "At once" is one check of the whole conversation, "on arrival" one check for each turn that the user sends.
+    """
+    from cascade.bench import conversations as bench
+    from cascade.bench.evasion import read_sample
+
+    unsafe, harmless = (bench.usable(rows, limit, seed) for rows in read_sample(file, EVERY_ROW))
+
+    async def measure(pipeline: Pipeline, tick: Callable[[], None]) -> dict[str, Any]:
+        return await bench.measure(unsafe, harmless, pipeline, seed=seed, on_row=tick)
+
+    report = _run(measure, bench.steps(unsafe, harmless), stage1, stage2, policy, threads, allow_score_drift, out)
+    attack, calm = report["split"], report["harmless_after_unsafe"]
+    rows = [["unsafe, unsplit", _share(attack["unsplit"]), ""]]
+    for name in (name for name in attack if name not in ("texts", "unsplit")):
+        for way in ("at_once", "on_arrival"):
+            of = attack[name][f"{way}_of_unsplit"]
+            share = "-" if of is None else f"{of:.3f}"
+            rows.append([f"split, {name}, {way.replace('_', ' ')}", _share(attack[name][way]), share])
+    rows.append(["harmless, alone", _share(calm["alone"]), ""])
+    for name in (name for name in calm if name not in ("texts", "alone")):
+        rows.append([f"harmless, {name} after unsafe", _share(calm[name]), f"{calm[name]['more_than_alone']:+.3f}"])
+    _show(report, json, "conversations", ("turns", "flagged", "of unsplit, or more than alone"), rows)
+
+
+def streams(
+    file: LabelledFile,
+    generations: Annotated[int, typer.Option(min=1, help="Generations of each kind, and as many harmless ones.")] = 50,
+    words: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Harmless words around the unsafe row. Default: 0, 100, 400, 1500."),
+    ] = None,
+    seed: Seed = 0,
+    out: Out = None,
+    stage1: Stage1 = TINYSAFE,
+    stage2: Stage2 = HAZARD,
+    policy: PolicyFile = None,
+    threads: Threads = None,
+    allow_score_drift: AllowScoreDrift = False,
+    json: Json = False,
+) -> None:
+    """Write texts word by word into a moderated stream and report how soon it flags, and what it costs.
+
+    It is set against a check of the whole prefix every 32 tokens. Responses of rows are streamed as what they are.
+    """
+    from cascade.bench import streams as bench
+    from cascade.bench.evasion import read_sample
+
+    rows = read_sample(file, EVERY_ROW)
+    kinds = list(bench.kinds(*rows, generations=generations, lengths=words or bench.LENGTHS, seed=seed))
+
+    async def measure(pipeline: Pipeline, tick: Callable[[], None]) -> list[dict[str, Any]]:
+        return await bench.measure(kinds, pipeline, on_row=tick)
+
+    steps = sum(len(kind.unsafe) + len(kind.harmless) for kind in kinds)
+    report = _run(measure, steps, stage1, stage2, policy, threads, allow_score_drift, out)
+    heads = ("generation", "whole prefix blocks", "in 32 tokens", "tokens later", "never", "tokens", "time")
+    lines = []
+    for kind in report:
+        for times, found in kind["flagged_by_whole_prefix"].items():
+            lines.append(
+                [
+                    f"{kind['kind']}, {times}",
+                    f"{found['count']} of {kind['unsafe']}",
+                    str(found["in_time"]),
+                    " ".join(map(str, found["later"])) or "-",
+                    str(found["never"]),
+                    *(_times(kind[cost]) for cost in ("tokens_against_one_check", "time_against_one_check")),
+                ]
+            )
+    _show(report, json, "streams (cost: medians of harmless ones against one check)", heads, lines)
+
+
+def _run(
+    measure: Callable[[Pipeline, Callable[[], None]], Awaitable[Any]],
+    steps: int,
+    stage1: str,
+    stage2: str,
+    policy: Path | None,
+    threads: int | None,
+    allow_score_drift: bool,
+    out: Path | None,
+) -> Any:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from cascade.cli.options import open_pipeline
+    from cascade.errors import CascadeError
+
+    async def run() -> Any:
+        async with open_pipeline(stage1, stage2, policy, threads, allow_score_drift) as pipeline:
+            with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
+                task = bar.add_task("texts", total=steps)
+                return await measure(pipeline, lambda: bar.advance(task))
+
+    report = asyncio.run(run())
+    if out:
+        try:
+            out.write_text(dumps(report, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CascadeError(f"{out}: {error.strerror}") from error
+    return report
+
+
+def _show(report: Any, json: bool, title: str, heads: tuple[str, ...], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if json:
+        print(dumps(report))
+        return
+    table = Table(*heads, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _share(share: dict[str, Any]) -> str:
+    return "-" if share["value"] is None else f"{share['value']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f} x"

@@ -1,0 +1,51 @@
+"""How fast a stage is: *batches and their times* -> expected time of the next one. What nobody measures any more fades.
+
+A batch takes a fixed time and a time for each of its tokens, padding included. Both are fitted by least squares to the
+latest batches, as BentoML's dispatcher does, with weights that fall exponentially.
+"""
+
+from __future__ import annotations
+
+MEMORY = 0.05  # weight of the newest batch; the first ones count the same
+HALF_LIFE_S = 1.0  # after as long without a batch, or four batches, the pace counts half: none refuses work for long
+
+
+class Pace:
+    """Expected seconds of batches; all of them are 0 until one was measured. Times are the event loop's."""
+
+    def __init__(self) -> None:
+        self._batches = 0
+        self._measured = 0.0
+        self._tokens = self._seconds = self._squares = self._products = 0.0  # weighted means
+
+    def add(self, tokens: int, seconds: float, now: float) -> None:
+        """Takes note of a batch that has ended now; ``tokens`` are padded."""
+        self._batches += 1
+        self._measured = now
+        weight = max(MEMORY, 1 / self._batches)
+        self._tokens += weight * (tokens - self._tokens)
+        self._seconds += weight * (seconds - self._seconds)
+        self._squares += weight * (tokens * tokens - self._squares)
+        self._products += weight * (tokens * seconds - self._products)
+
+    def throughput_s(self, tokens: float, now: float) -> float:
+        """What it takes one thread to work off many tokens, in batches like the latest ones."""
+        return self._freshness(now) * tokens * self._seconds / self._tokens if self._batches else 0.0
+
+    def expected_s(self, tokens: int, now: float) -> float:
+        """What one batch of that many tokens takes."""
+        if not self._batches:
+            return 0.0
+        each = self._slope()
+        return self._freshness(now) * (self._seconds + each * (tokens - self._tokens))
+
+    def _slope(self) -> float:
+        """Seconds of one token more: at least 0, and at most so much that a batch of no tokens takes no time."""
+        variance = self._squares - self._tokens**2
+        most = self._seconds / self._tokens
+        if variance <= 1e-9 * self._squares:  # all batches had the same tokens
+            return most
+        return min(max((self._products - self._tokens * self._seconds) / variance, 0.0), most)
+
+    def _freshness(self, now: float) -> float:
+        return float(0.5 ** (max(0.0, now - self._measured) / max(HALF_LIFE_S, 4 * self._seconds)))

@@ -1,0 +1,97 @@
+"""Quotas: what one caller may have, counted by all processes that share a book."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cascade.errors import RateLimitedError
+from cascade.serve.identity import UNBOUNDED, Quota
+from cascade.serve.quotas import DAY_S, Quotas
+from cascade.serve.used import PLACES, ROWS, Book
+from tests.serve.conftest import environment
+
+TAKE = """
+import sys
+from cascade.serve.used import Book
+book = Book(int(sys.argv[1]))
+for _ in range(2000):
+    with book.of("somebody") as used:
+        used.count += 1
+"""
+
+
+class Clock:
+    def __init__(self, now):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+def taken(quotas, caller, quota, tries=100):
+    count = 0
+    for _ in range(tries):
+        try:
+            quotas.take(caller, quota)
+        except RateLimitedError:
+            return count
+        count += 1
+    return count
+
+
+def test_a_seconds_worth_may_come_at_once_and_the_rest_at_the_rate():
+    clock = Clock(1000.0)
+    quotas = Quotas(5.0, clock=clock)
+    assert taken(quotas, "a", UNBOUNDED) == 5
+    assert taken(quotas, "b", UNBOUNDED) == 5, "each caller has a bucket of its own"
+    clock.now += 0.4
+    assert taken(quotas, "a", UNBOUNDED) == 2
+    clock.now += 3600
+    assert taken(quotas, "a", UNBOUNDED) == 5
+    assert taken(quotas, "c", Quota(rate=2.0)) == 2, "a caller's own rate counts"
+    assert taken(Quotas(), "d", UNBOUNDED) == 100
+
+
+def test_a_day_has_an_end_and_a_clock_that_is_set_back_begins_no_new_one():
+    calendar = Clock(20_000 * DAY_S + 3600)
+    quotas = Quotas(calendar=calendar)
+    assert taken(quotas, "a", Quota(daily=3)) == 3
+    calendar.now -= DAY_S
+    assert taken(quotas, "a", Quota(daily=3)) == 0
+    calendar.now += 2 * DAY_S
+    assert taken(quotas, "a", Quota(daily=3)) == 3
+
+
+def test_processes_that_share_a_book_lose_no_count():
+    book = Book()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TAKE, str(book.fileno())], pass_fds=[book.fileno()], env=environment()
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert [process.wait(60) for process in processes] == [0, 0]
+    with book.of("somebody") as used:
+        assert used.count == 4000
+
+
+def test_what_a_failing_caller_changed_is_not_kept():
+    book = Book()
+    with pytest.raises(ZeroDivisionError), book.of("a") as used:
+        used.count = 1 // 0
+    with book.of("a") as used:
+        assert used.count == 0
+
+
+def test_the_book_has_an_end_and_keeps_those_who_came_last():
+    book = Book()
+    callers = [f"caller {number}" for number in range(ROWS * PLACES + 5000)]
+    for number, caller in enumerate(callers):
+        with book.of(caller) as used:
+            used.full_at = float(number + 1)
+    remembered = 0
+    for number, caller in enumerate(callers[-1000:], len(callers) - 1000):
+        with book.of(caller) as used:
+            remembered += used.full_at == number + 1
+    assert remembered > 950

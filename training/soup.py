@@ -1,0 +1,66 @@
+"""Averages the weights of several runs from one backbone: a "model soup", a run folder for ``cascade export``.
+
+``python -m training.soup OUT RUN:WEIGHT RUN:WEIGHT ...``: the last run's recipe becomes the soup's, so its data are
+what the soup is calibrated on. Runs that started from the same weights mostly lie in one basin, and their mean keeps
+what each of them is good at (Wortsman et al. 2022, arXiv:2203.05482). Whether it does, held-out rows must say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stages.errors import ModelError
+from training.data.rows import DataError
+from training.loop import BEST, RECIPE, SOUP
+
+
+def soup(runs: Sequence[tuple[Path, float]], out: Path) -> None:
+    """Writes the weighted mean of runs' best weights to ``out``; the weights are scaled to sum to 1.
+
+    Raises:
+        DataError: a folder is no finished run, or the weights have no positive sum.
+        ModelError: the runs are of different networks.
+    """
+    total = sum(weight for _, weight in runs)
+    if len(runs) < 2 or total <= 0:
+        raise DataError("a soup takes two or more runs, with weights of a positive sum")
+    mean: dict[str, Tensor] = {}
+    for run, weight in runs:
+        if not (run / BEST).is_file() or not (run / RECIPE).is_file():
+            raise DataError(f"{run}: no finished run, it has no {BEST} and {RECIPE}")
+        state = load_file(run / BEST)
+        shapes = {name: value.shape for name, value in state.items()}
+        if mean and shapes != {name: value.shape for name, value in mean.items()}:
+            raise ModelError(f"{run}: another network than {runs[0][0]}'s")
+        for name, value in state.items():
+            part = value if not value.is_floating_point() else value * (weight / total)
+            mean[name] = mean[name] + part if name in mean and value.is_floating_point() else part
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(mean, out / BEST)
+    (out / RECIPE).write_bytes((runs[-1][0] / RECIPE).read_bytes())
+    parts = [f"{weight / total:.2g} of {_name(run)}" for run, weight in runs]
+    (out / SOUP).write_text(f"the mean of runs: {', '.join(parts)}", encoding="utf-8")
+
+
+def _name(run: Path) -> str:
+    """The name of a run's recipe."""
+    return str(json.loads((run / RECIPE).read_text(encoding="utf-8"))["name"])
+
+
+def main() -> None:
+    """The command."""
+    import sys
+
+    if len(sys.argv) < 4 or any(":" not in argument for argument in sys.argv[2:]):
+        sys.exit("usage: python -m training.soup OUT RUN:WEIGHT RUN:WEIGHT ...")
+    pairs = (argument.rpartition(":") for argument in sys.argv[2:])
+    soup([(Path(run), float(weight)) for run, _, weight in pairs], Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
