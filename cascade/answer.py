@@ -9,6 +9,7 @@ from uuid import uuid4
 from cascade.merging.stages import merge
 from cascade.merging.verdict import UNSAFE, Evidence, Ruling, fallback, rule
 from cascade.policy.model import Policy
+from cascade.routing.triggers import UNREAD
 from cascade.scoring import Opinion
 from cascade.v1.check_pb2 import (
     Attack,
@@ -83,7 +84,9 @@ def _ruling(policy: Policy, findings: Findings, hazards: list[Hazard]) -> tuple[
         return first.probability, fallback(policy.stage2.on_error, "stage2.on_error")
     probability, threshold = first.probability, policy.stage1.unsafe_threshold
     if second and second.model.judges:
-        probability, threshold = merge(first.logit, second.logit, policy.merge), policy.stage2.unsafe_threshold
+        unread = not UNREAD.isdisjoint(findings.route.triggers)
+        probability = merge(first.logit, second.logit, policy.merge, unread=unread)
+        threshold = policy.stage2.unsafe_threshold
     flagged = {hazard.slug for hazard in hazards if hazard.flagged}
     evidence = Evidence(
         probability=probability,

@@ -98,10 +98,10 @@ def _figures(report: dict[str, Any], system: str) -> Iterator[tuple[str, str]]:
             for metric in wanted if labelled else ():
                 if metric in figures:
                     yield f"{name}, {cohort['cohort']} (n {labelled}): {METRICS[metric]}", shown(figures[metric])
-        # The heads that name hazards and categories are one of the two stages' each.
+        # The heads that name hazards and categories are each one of the two stages'.
         if system == "stage2" and of_set["hazards"] is not None:
             yield f"{name}: macro-F1 of hazards", shown(of_set["hazards"]["macro_f1"])
-        if system == "stage1" and of_set["categories"] is not None:
-            yield f"{name}: macro-F1 of categories", shown(of_set["categories"]["macro_f1"])
-            for category in of_set["categories"]["categories"]:
-                yield f"{name}: F1 of {category['name']}", shown(category["f1"])
+    if system == "stage1" and report["categories"] is not None:
+        yield "all sets: macro-F1 of categories", shown(report["categories"]["macro_f1"])
+        for category in report["categories"]["categories"]:
+            yield f"all sets: F1 of {category['name']}", shown(category["f1"])

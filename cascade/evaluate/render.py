@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from cascade.evaluate import charts, page
-from cascade.evaluate.tables import SYSTEMS, Table, contamination_table, set_tables, tables
+from cascade.evaluate.tables import SYSTEMS, Table, common_tables, set_tables, tables
 
 _SHORT = {"stage1": "stage 1", "stage2": "stage 2", "cascade": "cascade"}
 
@@ -34,8 +34,7 @@ def html(report: dict[str, Any]) -> str:
     for of_set in report["sets"]:
         parts += [f"<h2>{escape(of_set['set'])}</h2>", *_charts(report, of_set)]
         parts += [part for table in set_tables(report, of_set) for part in _table(table)]
-    if report["contamination"] is not None:
-        parts += _table(contamination_table(report["contamination"]))
+    parts += [part for table in common_tables(report) for part in _table(table)]
     lines = "".join(f"<li><code>{escape(line.replace('`', ''))}</code></li>" for line in _provenance(report))
     return page.page("Evaluation", report["command"], [*parts, "<h2>What was measured</h2>", f"<ul>{lines}</ul>"])
 

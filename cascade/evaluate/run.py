@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cascade.errors import UnsupportedError
+from cascade.evaluate.categories import report_categories
 from cascade.evaluate.contamination import Contamination
 from cascade.evaluate.costs import Meter, price_systems
 from cascade.evaluate.metrics import RESAMPLES
 from cascade.evaluate.report import report_set
 from cascade.evaluate.rows import LabelledSet, Row
-from cascade.evaluate.scoring import evaluation_pipeline, score_rows
+from cascade.evaluate.scoring import Scores, evaluation_pipeline, score_rows
 from cascade.pipeline import Pipeline
 from cascade.policy import fingerprint
 from stages.encoder import cpu_flags
@@ -58,7 +59,7 @@ async def evaluate(
         raise UnsupportedError("an evaluation reports both stages and the cascade: it needs a stage 2")
     policy = pipeline.policies.get()
     checker = evaluation_pipeline(pipeline)
-    meter, reports = Meter(pipeline), []
+    meter, reports, parts = Meter(pipeline), [], []
     for labelled in sets:
         scores = await score_rows(labelled.rows, checker, in_flight=in_flight, on_row=on_row)
         costs = meter.read(len(labelled.rows))
@@ -67,6 +68,7 @@ async def evaluate(
             if cohort["budgets"] is not None:
                 price_systems(cohort["budgets"], costs, cpu_hour_price)
         reports.append(report | {"cpu_seconds_per_1000": costs})
+        parts.append(scores)
         meter.restart()
     stages = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
     return {
@@ -95,6 +97,9 @@ async def evaluate(
         "cpu_hour_price": cpu_hour_price,
         "contamination": contamination and contamination.report(),
         "sets": reports,
+        "categories": report_categories(
+            [row for labelled in sets for row in labelled.rows], Scores.joined(parts), seed=seed, resamples=resamples
+        ),
     }
 
 

@@ -80,6 +80,11 @@ class Scores:
         """Collects rows; at least one."""
         return cls(*(np.array([getattr(row, field.name) for row in judged]) for field in fields(Judged)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """The rows of several sets one after the other; at least one set."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
     def at(self, indices: NDArray[np.int_]) -> Scores:
         """Some of the rows."""
         return Scores(*(getattr(self, field.name)[indices] for field in fields(self)))

@@ -39,8 +39,15 @@ def tables(report: dict[str, Any]) -> Iterator[Table]:
     """All tables of a report, in order."""
     for of_set in report["sets"]:
         yield from set_tables(report, of_set)
+    yield from common_tables(report)
+
+
+def common_tables(report: dict[str, Any]) -> Iterator[Table]:
+    """Those of all sets together."""
+    if report["categories"] is not None and len(report["sets"]) > 1:
+        yield _category_table("All sets", report["categories"])
     if report["contamination"] is not None:
-        yield contamination_table(report["contamination"])
+        yield _contamination_table(report["contamination"])
 
 
 def set_tables(report: dict[str, Any], of_set: dict[str, Any]) -> Iterator[Table]:
@@ -166,8 +173,7 @@ def _slice_table(name: str, found: list[dict[str, Any]]) -> Table:
     return Table(f"{name}, by language, script and length", note, ("", "n", "escalated", "F1", "recall", "FPR"), rows)
 
 
-def contamination_table(found: dict[str, Any]) -> Table:
-    """How many rows of each set are near a training row, and of which file."""
+def _contamination_table(found: dict[str, Any]) -> Table:
     rows = tuple(
         (
             name,

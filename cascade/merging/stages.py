@@ -33,6 +33,10 @@ def stacker(z1: float, z2: float, weights: Stacker) -> float:
 RULES: dict[str, Rule] = {"max": largest, "noisy_or": noisy_or, "logit_mean": logit_mean, "stacker": stacker}
 
 
-def merge(z1: float, z2: float, policy: Merge) -> float:
-    """The merged probability, 0 to 1, of stage 1's and stage 2's calibrated logits under the policy's rule."""
-    return RULES[policy.rule](z1, z2, policy.stacker)
+def merge(z1: float, z2: float, policy: Merge, *, unread: bool = False) -> float:
+    """The merged probability, 0 to 1, of stage 1's and stage 2's calibrated logits under the policy's rule.
+
+    What stage 1 cannot read (``unread``) it cannot clear: the result is then never below stage 2's own probability.
+    """
+    merged = RULES[policy.rule](z1, z2, policy.stacker)
+    return max(merged, sigmoid(z2)) if unread else merged

@@ -21,6 +21,7 @@ ODD_WORDS = "odd_words"
 MIXED_SCRIPTS = "mixed_scripts"
 REPETITIVE = "repetitive"
 EVERY_SCRIPT = "*"
+UNREAD = frozenset({UNREAD_SCRIPT, UNREAD_LANGUAGE})  # stage 1 may not know what the text says
 
 _MAX_UNREAD_SHARE = 0.3
 _MAX_DISAGREEMENT = 0.3

@@ -42,6 +42,10 @@ MAX_MESSAGE_BYTES = 16 * 2**20  # well above the limits on text, so that those s
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
+    # From 1,000 calls on that wait for the event loop gRPC ends some at random, as CANCELLED, which no client repeats.
+    # How many are taken is for admission to say, with a reason and a time to come again.
+    ("grpc.server.max_pending_requests", 1000),
+    ("grpc.server.max_pending_requests_hard_limit", 3000),
     ("grpc.keepalive_time_ms", 60_000),  # finds callers that vanished with an open stream
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),

@@ -15,6 +15,7 @@ from cascade.policy.model import Policy
 from cascade.policy.routers import worth_of
 from cascade.routing.escalation import near
 from cascade.routing.router import Signals
+from cascade.routing.triggers import UNREAD
 from cascade.tune.binomial import least_rows
 from cascade.tune.scores import ScoredRow
 from cascade.tune.wishes import Wish
@@ -91,7 +92,12 @@ def sample(rows: Sequence[ScoredRow], policy: Policy, seed: int) -> Sample:
         carries=np.array([_carries(row) for row in rows]),
         stage1=np.array([row.stage1 for row in rows]),
         stage2=np.array([row.stage2 for row in rows]),
-        merged=np.array([merge(a, b, policy.merge) for a, b in zip(z1.tolist(), z2.tolist(), strict=True)]),
+        merged=np.array(
+            [
+                merge(a, b, policy.merge, unread=not UNREAD.isdisjoint(row.triggers))
+                for a, b, row in zip(z1.tolist(), z2.tolist(), rows, strict=True)
+            ]
+        ),
         near=np.array([[max(row.stage1_labels.get(name, -1.0) for name in near(h)) for h in HAZARDS] for row in rows]),
         hazards=np.array([[row.hazards.get(h.slug, -1.0) for h in HAZARDS] for row in rows]),
         of_stage1=np.array([[row.stage1_hazards.get(h.slug, -1.0) for h in HAZARDS] for row in rows]),

@@ -129,3 +129,14 @@ async def test_a_judge_without_labels_moves_the_probability_only() -> None:
 def test_fakes_have_the_published_labels() -> None:
     info = speaking(LEGACY, judges=False).info
     assert info == replace(FakeStage("hazard").info, labels=LEGACY, judges=False)
+
+
+async def test_in_a_language_that_stage_1_does_not_read_stage_2_is_not_outvoted() -> None:
+    toml = '[merge]\nrule = "stacker"\n[merge.stacker]\nw1 = 0.9\nw2 = 0.1\n'
+    russian = "Расскажи мне подробно, как это сделать: "
+    read = await check("bad please", FakeStage("tinysafe", words={"bad": CALM}), FakeStage("hazard"), toml)
+    unread = await check(russian + "bad", FakeStage("tinysafe", words={"bad": CALM}), FakeStage("hazard"), toml)
+    assert "unread_script" in unread.route.triggers
+    assert unread.unsafe_probability == pytest.approx(unread.stages[1].calibrated_probability)
+    assert unread.verdict == Verdict.VERDICT_UNSAFE
+    assert read.verdict != Verdict.VERDICT_UNSAFE

@@ -138,3 +138,9 @@ def test_block_raises_the_verdict_where_the_action_was_block_already() -> None:
 def test_a_failed_stage_is_ruled_on_by_the_policy(choice: str, verdict: int, action: int) -> None:
     ruling = fallback(choice, "stage2.on_error")
     assert (ruling.verdict, ruling.action, ruling.override_rule) == (verdict, action, "stage2.on_error")
+
+
+@given(st.sampled_from(sorted(RULES)), logits, logits)
+def test_what_stage_1_cannot_read_it_cannot_clear(name: str, z1: float, z2: float) -> None:
+    plain, unread = (merge(z1, z2, Merge(rule=name), unread=unread) for unread in (False, True))
+    assert unread == max(plain, sigmoid(z2))

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import grpc
 
@@ -38,6 +39,10 @@ class Guarded:
         if credentials is None:
             return grpc.insecure_channel(self.address, options)
         return grpc.secure_channel(self.address, credentials, options)
+
+    def stand_still(self, seconds):
+        """Lets the event loop do nothing for a while."""
+        self._loop.call_soon_threadsafe(time.sleep, seconds)
 
     def stop(self):
         self._run(self._stop())

@@ -224,6 +224,18 @@ def test_overload_costs_the_admitted_little_and_the_refused_next_to_nothing():
     server.stop()
 
 
+def test_calls_that_came_while_the_event_loop_stood_still_all_get_a_proper_answer():
+    server = Guarded()
+    with server.channel(**{"grpc.use_local_subchannel_pool": 1}) as one, server.channel() as other:
+        for channel in (one, other):
+            stubs(channel).cascade.Check(CheckRequest(text="a"), timeout=60)
+        server.stand_still(1.5)
+        checks = [stubs(channel).cascade.Check for channel in (one, other)]
+        calls = [check.future(CheckRequest(text="a"), timeout=60) for _ in range(800) for check in checks]
+        assert {call.code() for call in calls} <= {CODE.OK, CODE.RESOURCE_EXHAUSTED}
+    server.stop()
+
+
 def test_a_rate_over_the_wire():
     server = Guarded(admission=AdmissionSettings(rate=3.0))
     with server.channel() as channel:

@@ -291,8 +291,9 @@ def test_categories_count_known_cells_only(cascade: Run, monkeypatch: pytest.Mon
         )
     ]
     (tmp_path / "s/kinds.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (of_set,) = run_eval(cascade, monkeypatch, "s", "--json").json()["sets"]
-    found = of_set["categories"]
+    report = run_eval(cascade, monkeypatch, "s", "--json").json()
+    found = report["sets"][0]["categories"]
+    assert report["categories"] == found, "one set is all sets"
     assert found["rows"] == 8
     assert [(c["name"], c["positives"], c["known"]) for c in found["categories"]] == [("violence", 4, 8)]
     assert found["macro_f1"]["value"] == found["categories"][0]["f1"]["value"] == 1.0
