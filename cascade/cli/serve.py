@@ -152,7 +152,7 @@ def serve(
         typer.Option(
             min=0.1,
             help="Milliseconds that a content should wait for a stage under the heaviest load: the more a server has "
-            "to refuse, the nearer to this it keeps its queues; with less to do they may be 25 times as long.",
+            "to refuse, the nearer to this it keeps its queues; with less to do they may grow to 400 milliseconds.",
         ),
     ] = 15.0,
     caller_rate: Annotated[

@@ -2,7 +2,7 @@
 
 A refusal costs next to nothing, as nothing was read or cut into windows yet; so an overloaded server still works at its
 full speed on what it has taken. What it takes it finishes soon, because its queues are kept short: at rest they may
-grow to ``PATIENCE`` times the target, which absorbs chance, and the more was refused lately, the nearer the bound is to
+grow to ``PATIENCE_S``, which absorbs chance, and the more was refused lately, the nearer the bound is to
 the target itself. (In a simulation of one core, with lengths as prompts have them, this loses fewer calls below
 capacity than any fixed bound with the same p99 above it, and does not swing as CoDel does.)
 
@@ -28,7 +28,8 @@ from cascade.serve.identity import Call
 from cascade.serve.quotas import Quotas
 from cascade.serve.used import Book
 
-PATIENCE = 25.0  # the longest queue of a server that refuses nobody, in multiples of the target
+PATIENCE_S = 0.4  # the longest queue of a server that refuses nobody, in seconds of work
+LEAST_PATIENCE = 4.0  # the same in multiples of the target, if that is more
 MEMORY = 0.02  # weight of the newest content in the share of the refused
 REPORT_S = 5.0  # between two lines of the log about refusals
 
@@ -142,7 +143,9 @@ class Bound:
         return found
 
     def _is_too_long(self, backlog: Backlog) -> bool:
-        bound: float = max(self._target_s, backlog.request_s) * PATIENCE ** (1 - self._refused)
+        target = max(self._target_s, backlog.request_s)
+        most = max(PATIENCE_S, LEAST_PATIENCE * target)
+        bound: float = most ** (1 - self._refused) * target**self._refused
         if backlog.waiting_s <= bound:
             return False
         return backlog.own_s > bound / backlog.callers or backlog.waiting_s > 2 * bound

@@ -44,8 +44,8 @@ OPTIONS = (
     ("grpc.max_send_message_length", -1),
     # From 1,000 calls on that wait for the event loop gRPC ends some at random, as CANCELLED, which no client repeats.
     # How many are taken is for admission to say, with a reason and a time to come again.
-    ("grpc.server.max_pending_requests", 1000),
-    ("grpc.server.max_pending_requests_hard_limit", 3000),
+    ("grpc.server.max_pending_requests", 16_384),
+    ("grpc.server.max_pending_requests_hard_limit", 32_768),
     ("grpc.keepalive_time_ms", 60_000),  # finds callers that vanished with an open stream
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),

@@ -38,7 +38,7 @@ _SHARED = frozenset(
     """.split()  # noqa: SIM905
 )
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FEWEST = 4  # different words: of fewer nothing can be told
 _LEAST = 0.16  # the share of common ones among them
 _LOOKED_AT = 4000  # code points of a text
@@ -46,5 +46,5 @@ _LOOKED_AT = 4000  # code points of a text
 
 def cannot_be_english(text: str) -> bool:
     """Whether a text has words enough to tell, and hardly any of them is among the commonest of English."""
-    words = {word.lower().replace("’", "'") for word in _WORD.findall(text[:_LOOKED_AT])} - _SHARED
+    words = set(_WORD.findall(text[:_LOOKED_AT].lower().replace("’", "'"))) - _SHARED
     return len(words) >= _FEWEST and len(words & _COMMON) < _LEAST * len(words)

@@ -3,7 +3,7 @@
     make overload        (python -m tests.bench.overload [SECONDS] [OPTION OF SERVE ...])
 
 The server has one core and one thread, the clients have another core. Lengths are spread as those of real prompts are,
-log-normal with the median at 22 words. Three phases of some seconds each: all that it can do (four calls at a time), a
+log-normal with the median at 22 words. Three phases of some seconds each: all that it can do (12 calls at a time), a
 fifth of that (its latency at rest), and five times that, the last two with Poisson arrivals that wait for nobody.
 Target: goodput >= 0.9 of capacity, p99 of the answered <= twice that at rest, refusals within 10 ms. Ends in one line
 of JSON.
@@ -82,7 +82,7 @@ async def in_turn(send: Send, seconds: float, rng: random.Random) -> Seen:
         while time.perf_counter() < started + seconds:
             await call(send, seen, rng)
 
-    await asyncio.gather(*(client() for _ in range(4)))
+    await asyncio.gather(*(client() for _ in range(12)))
     seen.seconds = time.perf_counter() - started
     return seen
 

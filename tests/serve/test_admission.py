@@ -16,7 +16,7 @@ import pytest
 from cascade.batching import Backlog
 from cascade.errors import DeadlineTooShortError, OverloadedError, RateLimitedError
 from cascade.observe.metrics import Metrics
-from cascade.serve.admission import PATIENCE, Admission, AdmissionSettings, Bound
+from cascade.serve.admission import LEAST_PATIENCE, PATIENCE_S, Admission, AdmissionSettings, Bound
 from cascade.serve.identity import Call, Quota
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest
 from cascade.v1.check_pb2 import CheckRequest
@@ -25,7 +25,7 @@ from tests.serve.calling import fails, stubs, unpack
 from tests.serve.guarded import Guarded, metric
 
 CODE = grpc.StatusCode
-TARGET_S = 0.1
+TARGET_S = 0.05
 NOBODY = Call()
 
 
@@ -43,8 +43,8 @@ def flooded(bound):
 
 def test_the_more_is_refused_the_shorter_the_queue_is_kept():
     bound = Bound(TARGET_S)
-    assert not bound.exceeded([backlog(0.9 * PATIENCE * TARGET_S)])
-    assert bound.exceeded([backlog(1.1 * PATIENCE * TARGET_S)])
+    assert not bound.exceeded([backlog(0.9 * PATIENCE_S)])
+    assert bound.exceeded([backlog(1.1 * PATIENCE_S)])
     flooded(bound)
     assert not bound.exceeded([backlog(0.9 * TARGET_S)])
     assert bound.exceeded([backlog(1.5 * TARGET_S)])
@@ -54,7 +54,7 @@ def test_when_the_flood_has_ended_the_queue_may_grow_again():
     bound = flooded(Bound(TARGET_S))
     for _ in range(500):
         assert not bound.exceeded([backlog(0.0)])
-    assert not bound.exceeded([backlog(0.9 * PATIENCE * TARGET_S)])
+    assert not bound.exceeded([backlog(0.9 * PATIENCE_S)])
 
 
 def test_one_stage_that_refuses_shortens_the_queues_of_all():
@@ -72,6 +72,8 @@ def test_what_runs_makes_no_queue_too_long():
 def test_a_slow_stage_has_a_longer_queue():
     bound = flooded(Bound(TARGET_S))
     assert not bound.exceeded([backlog(1.9 * TARGET_S, request_s=2 * TARGET_S)])
+    assert not Bound(TARGET_S).exceeded([backlog(0.9 * LEAST_PATIENCE, request_s=1.0)])
+    assert Bound(TARGET_S).exceeded([backlog(1.1 * LEAST_PATIENCE, request_s=1.0)])
 
 
 def test_a_caller_with_less_than_its_share_is_let_in_while_a_flood_is_not():
