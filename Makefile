@@ -52,6 +52,10 @@ test: $(DEV)/.installed ## run all tests; options: make test ARGS="tests/repo -x
 bench: $(DEV)/.installed ## measure start-up, memory and latency of the server against an echo RPC and a bare session
 	@$(DEV_PYTHON) -m tests.bench.latency
 
+.PHONY: overload
+overload: $(DEV)/.installed ## send five times what the server can answer; options: make overload ARGS="20"
+	@$(DEV_PYTHON) -m tests.bench.overload $(ARGS)
+
 .PHONY: analogues
 analogues: $(DEV)/.installed ## train each seed's recipe on a tiny backbone, score it alone and as either stage
 	@$(DEV_PYTHON) -m pytest tests/training/analogues.py $(ARGS)

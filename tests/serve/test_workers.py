@@ -31,7 +31,7 @@ from tests.serve.conftest import COMMAND, FAKE_SERVER, ServerProcess, start
 from tests.serve.load import connect, load
 from tests.serve.test_gpu_host import alive, gone
 from tests.serve.test_lifecycle import logged
-from tests.serve.test_observability import scrape
+from tests.serve.test_observability import samples as scrape
 from tests.serve.test_reload import BLOCK, REVIEW, SAFE, UNSAFE, put, update, wait_until
 
 CODE = grpc.StatusCode
