@@ -68,8 +68,8 @@ class Job:
                 part.append(outcome)
                 on_record(record, size)
 
-            todo = islice(self.source.records(), part.done, None)
-            await in_order(todo, partial(_judge, pipeline), done, in_flight=in_flight, characters=_characters)
+            rest = islice(self.source.records(), part.done, None)
+            await in_order(rest, partial(_judge, pipeline), done, in_flight=in_flight, characters=_characters)
             self._write(part)
             return Scanned(part.done, part.bad, resumed)
 

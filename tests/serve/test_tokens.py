@@ -122,8 +122,9 @@ def test_an_expired_token_is_refused(channel, held):
 
 def test_nothing_is_parsed_for_who_is_not_let_in(channel, held):
     check = raw(channel, "CascadeService/Check")
-    fails(CODE.UNAUTHENTICATED, check, b"\xffgarbage")
-    fails(CODE.INVALID_ARGUMENT, check, b"\xffgarbage", metadata=bearer(held[1]["checker"]))
+    assert fails(CODE.UNAUTHENTICATED, check, b"\xffgarbage").info.reason == "UNAUTHENTICATED"
+    parsed = fails(CODE.INVALID_ARGUMENT, check, b"\xffgarbage", metadata=bearer(held[1]["checker"]))
+    assert parsed.info.reason == "INVALID_REQUEST"
 
 
 def test_health_and_reflection_are_open(channel):
