@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from json import dumps
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cascade.cli import benches
-from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Threads, open_pipeline
+from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, Json, PolicyFile, Stage1, Stage2, Threads
+
+if TYPE_CHECKING:
+    from cascade.pipeline import Pipeline
 
 commands = typer.Typer(no_args_is_help=True, help="Measure what no score of a labelled set tells.")
 
@@ -32,15 +34,7 @@ def bench() -> None:
 
 @commands.command()
 def evasion(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="Labelled texts, unsafe and harmless, *.jsonl or *.jsonl.gz, with the keys text and unsafe (1 or 0).",
-        ),
-    ],
+    file: benches.LabelledFile,
     limit: Annotated[int, typer.Option(min=1, help="Rows of each kind that are used, from the first on.")] = 200,
     disguise: Annotated[
         list[str] | None,
@@ -52,53 +46,40 @@ def evasion(
     in_flight: Annotated[
         int, typer.Option(min=1, help="Rows that are judged at the same time; it changes no figure.")
     ] = 16,
-    out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Also write the report to this JSON file.", show_default=False)
-    ] = None,
+    out: benches.Out = None,
     stage1: Stage1 = TINYSAFE,
-    stage2: Annotated[str, typer.Option(help="Model of stage 2: an embedded name or a model folder.")] = HAZARD,
+    stage2: Stage2 = HAZARD,
     policy: PolicyFile = None,
     threads: Threads = None,
     allow_score_drift: AllowScoreDrift = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")] = False,
+    json: Json = False,
 ) -> None:
     """Disguise unsafe texts in fifteen ways, and by a search, and report what is lost before stage 2 sees it.
 
     The figure is the cascade-induced loss: of the texts that stage 2 alone would have caught, the share that stage 1
     did not send on. Beside it stands the share of harmless texts that is escalated.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from cascade.bench.evasion import chosen, measure, read_sample, steps
-    from cascade.errors import CascadeError
 
     unsafe, harmless = read_sample(file, limit)
     disguises = chosen(disguise or [])
 
-    async def run() -> dict[str, Any]:
-        async with open_pipeline(stage1, stage2, policy, threads, allow_score_drift) as pipeline:
-            with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
-                task = bar.add_task("texts", total=steps(unsafe, harmless, searched, len(disguises)))
-                return await measure(
-                    file,
-                    unsafe,
-                    harmless,
-                    pipeline,
-                    disguises=disguises,
-                    queries=queries,
-                    searched=searched,
-                    seed=seed,
-                    in_flight=in_flight,
-                    on_row=lambda: bar.advance(task),
-                )
+    async def under_way(pipeline: Pipeline, tick: Callable[[], None]) -> dict[str, Any]:
+        return await measure(
+            file,
+            unsafe,
+            harmless,
+            pipeline,
+            disguises=disguises,
+            queries=queries,
+            searched=searched,
+            seed=seed,
+            in_flight=in_flight,
+            on_row=tick,
+        )
 
-    report = asyncio.run(run())
-    if out:
-        try:
-            out.write_text(dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise CascadeError(f"{out}: {error.strerror}") from error
+    count = steps(unsafe, harmless, searched, len(disguises))
+    report = benches.run_bench(under_way, count, stage1, stage2, policy, threads, allow_score_drift, out)
     if json:
         print(dumps(report))
     else:

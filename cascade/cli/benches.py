@@ -60,7 +60,9 @@ def length(
             unsafe, harmless, pipeline, documents=documents, lengths=asked, seed=seed, on_row=tick
         )
 
-    report = _run(measure, lengths.steps(documents, asked), stage1, stage2, policy, threads, allow_score_drift, out)
+    report = run_bench(
+        measure, lengths.steps(documents, asked), stage1, stage2, policy, threads, allow_score_drift, out
+    )
     columns = ("false_positives", "controversial", "stage1_alone", "stage2_alone", "escalated", "caught_inside")
     rows = [[str(row["words"]), *(_share(row[column]) for column in columns)] for row in report]
     _show(report, json, "length", ("words", *(column.replace("_", " ") for column in columns)), rows)
@@ -90,7 +92,7 @@ def conversations(
     async def measure(pipeline: Pipeline, tick: Callable[[], None]) -> dict[str, Any]:
         return await bench.measure(unsafe, harmless, pipeline, seed=seed, on_row=tick)
 
-    report = _run(measure, bench.steps(unsafe, harmless), stage1, stage2, policy, threads, allow_score_drift, out)
+    report = run_bench(measure, bench.steps(unsafe, harmless), stage1, stage2, policy, threads, allow_score_drift, out)
     attack, calm = report["split"], report["harmless_after_unsafe"]
     rows = [["unsafe, unsplit", _share(attack["unsplit"]), ""]]
     for name in (name for name in attack if name not in ("texts", "unsplit")):
@@ -134,7 +136,7 @@ def streams(
         return await bench.measure(kinds, pipeline, on_row=tick)
 
     steps = sum(len(kind.unsafe) + len(kind.harmless) for kind in kinds)
-    report = _run(measure, steps, stage1, stage2, policy, threads, allow_score_drift, out)
+    report = run_bench(measure, steps, stage1, stage2, policy, threads, allow_score_drift, out)
     heads = ("generation", "whole prefix blocks", "in 32 tokens", "tokens later", "never", "tokens", "time")
     lines = []
     for kind in report:
@@ -152,7 +154,7 @@ def streams(
     _show(report, json, "streams (cost: medians of harmless ones against one check)", heads, lines)
 
 
-def _run(
+def run_bench(
     measure: Callable[[Pipeline, Callable[[], None]], Awaitable[Any]],
     steps: int,
     stage1: str,
@@ -162,6 +164,11 @@ def _run(
     allow_score_drift: bool,
     out: Path | None,
 ) -> Any:
+    """Measures on a pipeline behind a progress bar, and writes the report to ``out`` if it is wanted there too.
+
+    Raises:
+        CascadeError: the models or the policy cannot be used, or ``out`` not be written.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -177,7 +184,7 @@ def _run(
     report = asyncio.run(run())
     if out:
         try:
-            out.write_text(dumps(report, indent=1) + "\n", encoding="utf-8")
+            out.write_text(dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise CascadeError(f"{out}: {error.strerror}") from error
     return report
