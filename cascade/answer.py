@@ -155,7 +155,8 @@ def _hazards(
         hazard = Hazard(slug=known.slug, code=known.code, threshold=policy.hazards[known.slug].threshold)
         if known.slug in labels:
             hazard.probability = labels[known.slug]
-            hazard.related.extend(slug for slug in related[known.slug] if slug not in labels)
+            if also := related[known.slug]:
+                hazard.related.extend(slug for slug in also if slug not in labels)
         hazard.flagged = _over(hazard) and (not asked or known.slug in asked)
         found.append(hazard)
     return found

@@ -144,6 +144,8 @@ class Batcher:
     def backlog(self, caller: str = "", *, bulk: bool = False) -> Backlog:
         """What there is to do before the next request of a caller. Call it on the event loop."""
         now = asyncio.get_running_loop().time()
+        if not self._queue and not self._running:
+            return Backlog(0.0, 0.0, 0.0, 1, 0.0, self._pace.throughput_s(self._typical, now))
         lane = self._queue.lane(bulk)
         own = lane.load_of(caller)
         seconds = partial(self._pace.throughput_s, now=now)
@@ -222,17 +224,19 @@ class Batcher:
             raise self.breaker.refusal()
         if count > self._max_queued:
             raise errors.LimitExceededError("windows of text", self._max_queued)
-        ahead_s = self._pace.throughput_s(self._queue.ahead(job.caller, job.bulk), now) / self._threads
-        least, most = RETRY_AFTER_S
-        retry_s = min(max(ahead_s, least), most)
         if self._queue.lane(job.bulk).windows + count > self._max_queued:
-            raise errors.OverloadedError("too many texts wait to be scored", retry_s)
+            raise errors.OverloadedError("too many texts wait to be scored", _retry_s(self._ahead_s(job, now)))
         busy = len(self._running) == self._threads
         job.hurried = not busy and job.tokens <= self._budget
         if job.deadline is not None and busy:
-            ahead_s += self._running_s(now)
-            if now + DOUBT * ahead_s + self._least_s(job.tokens, now) > job.deadline > now:
-                raise errors.DeadlineTooShortError(retry_s)
+            ahead_s = self._ahead_s(job, now)
+            begin = now + DOUBT * (ahead_s + self._running_s(now))
+            if begin + self._least_s(job.tokens, now) > job.deadline > now:
+                raise errors.DeadlineTooShortError(_retry_s(ahead_s))
+
+    def _ahead_s(self, job: Job, now: float) -> float:
+        """What waits before a request, in seconds of all threads."""
+        return self._pace.throughput_s(self._queue.ahead(job.caller, job.bulk), now) / self._threads
 
     def _running_s(self, now: float) -> float:
         """When a thread will be free, in seconds from now, on average."""
@@ -335,3 +339,9 @@ class Batcher:
             self._idle.clear()
             self._start(loop, [Share(job, list(range(len(job.windows))))])
         return answer
+
+
+def _retry_s(ahead_s: float) -> float:
+    """When to come again, in seconds, to find what is ahead now done."""
+    least, most = RETRY_AFTER_S
+    return min(max(ahead_s, least), most)

@@ -58,6 +58,7 @@ class Pipeline:
         limits: how large a request may be.
         answers: what need not be judged again; None judges each request by itself.
         stages: "stage1" and, if there is one, "stage2", in the order in which a content meets them.
+        adapters: names of the adapters that a request may ask for.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Pipeline:
         self.limits = limits
         self.answers = answers
         self.stages = {"stage1": stage1} | ({"stage2": stage2} if stage2 else {})
+        self.adapters = frozenset(name for batcher in self.stages.values() for name in batcher.stage.info.adapters)
         self._same_windows = stage2 is not None and same_windows(stage1.stage, stage2.stage)
 
     async def check(
@@ -102,8 +104,7 @@ class Pipeline:
             UnavailableError: the pipeline is closed.
         """
         policy = self.policies.get(request.policy)
-        adapters = [name for batcher in self.stages.values() for name in batcher.stage.info.adapters]
-        content = parts(request, self.limits, adapters)
+        content = parts(request, self.limits, self.adapters)
         judge = partial(self._judge, request, policy, content, deadline, memory, caller, bulk)
         if self.answers is None or memory is not None or request.options.bypass_cache:
             return await judge()

@@ -182,10 +182,11 @@ def _opinion(
         for kind, indices in _windows_by_kind(readings, spans).items()
     }
     logit, uses = calibration.unsafe.logit(max(pooled.values())), [Use.OWN]
-    together = _joint_logits(calibration, readings, spans, logits, threshold, pooling)
-    worst = max(together, key=lambda use: together[use])
-    if together[worst] > logit:
-        logit, uses = together[worst], [Use.OWN, worst]
+    if any(reading.joint for reading in readings):
+        together = _joint_logits(calibration, readings, spans, logits, threshold, pooling)
+        worst = max(together, key=lambda use: together[use])
+        if together[worst] > logit:
+            logit, uses = together[worst], [Use.OWN, worst]
     counted = [index for use in uses for index in _windows_of(readings, spans, use)]
     probabilities = {index: calibration.unsafe(logits[index]) for index in counted} if explain else {}
     raw = [

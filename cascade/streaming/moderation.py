@@ -67,6 +67,7 @@ class Moderation:
         self.blocked = False
         self._pipeline, self._start, self._deadline, self._caller = pipeline, start, deadline, caller
         self._check_start()
+        self._prompt_bytes = len(start.prompt.encode())
         self._policy = pipeline.policies.get(start.policy)
         self._stage1 = pipeline.stages["stage1"]
         self._window = self._stage1.stage.info.window_tokens
@@ -119,7 +120,7 @@ class Moderation:
         """
         self._text.add(delta)
         limit = self._pipeline.limits.max_text_bytes
-        if self._text.size + len(self._start.prompt.encode()) > limit:
+        if self._text.size + self._prompt_bytes > limit:
             raise LimitExceededError("bytes of text", limit)
         if self._has_leapt:
             return await self.judge()
@@ -303,9 +304,7 @@ class Moderation:
     def _check_start(self) -> None:
         request = self._request()
         request.text = self._start.prompt or "-"
-        adapters = [name for batcher in self._pipeline.stages.values() for name in batcher.stage.info.adapters]
         try:
-            parts(request, self._pipeline.limits, adapters)
+            parts(request, self._pipeline.limits, self._pipeline.adapters)
         except InvalidRequestError as error:
             raise InvalidRequestError(f"start.{error}", f"start.{error.field}") from None
-        self._pipeline.policies.get(self._start.policy)
