@@ -18,6 +18,7 @@ from cascade.v1.policy_service_pb2 import (
     UpdatePolicyRequest,
 )
 from cascade.v1.policy_service_pb2_grpc import PolicyServiceStub
+from stages.remote.client import open_channel
 from stages.remote.place import is_place, place_of
 
 TIMEOUT_S = 120.0  # a server that is overloaded has others to answer, too
@@ -84,10 +85,5 @@ def policies_of(server: str) -> Iterator[Policies]:
         ModelError: the address cannot be used, or a file that it names.
     """
     place = place_of(server if is_place(server) else f"grpc://{server}")
-    if place.secure:
-        credentials = grpc.ssl_channel_credentials(place.ca, place.key, place.cert)
-        channel = grpc.secure_channel(place.target, credentials)
-    else:
-        channel = grpc.insecure_channel(place.target)
-    with channel:
+    with open_channel(place) as channel:
         yield Policies(PolicyServiceStub(channel), place.metadata)

@@ -78,7 +78,7 @@ def _add(path: Path, name: str, line: str) -> None:
     if name in {token.identity.name for token in known}:
         raise typer.BadParameter(f"{path} has a token of that name: take the line out first", param_hint="NAME")
     try:
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+", encoding="utf-8") as file:
             before = file.read()
             file.write(line + "\n" if not before or before.endswith("\n") else f"\n{line}\n")
     except OSError as error:

@@ -256,7 +256,9 @@ class _Index(BaseModel):
 
 def _replace(path: Path, text: str) -> None:
     """Writes a file so that there is the old one or the new one under its name at any time, after a power cut too."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         try:
             file.write(text)
             file.flush()

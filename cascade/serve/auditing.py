@@ -222,6 +222,8 @@ def _make_salt(path: Path) -> None:
     try:
         with os.fdopen(file, "wb") as new:
             new.write(secrets.token_bytes(SALT_BYTES))
+            new.flush()
+            os.fsync(new.fileno())  # an empty salt after a power cut would keep the server from starting
         with suppress(FileExistsError):
             os.link(part, path)
     finally:

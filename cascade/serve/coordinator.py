@@ -15,7 +15,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from cascade.errors import CascadeError, ModelError, PolicyError
+from cascade.errors import CascadeError, ModelError, PolicyError, UnavailableError
 from cascade.policy import Policy, parse
 from cascade.policy.ledger import History, Ledger, LedgerFolder
 from cascade.serve.config import Config, Setup
@@ -162,18 +162,23 @@ class Coordinator:
             except OSError as error:
                 log.warning("cannot look for changes", extra={"error": error.strerror})
                 continue
-            if now == before and now != tried:
+            if now == before and now != tried and await self.try_reload("file"):
                 tried = now
-                await self.try_reload("file")
             before = now
 
-    async def try_reload(self, why: str) -> None:
-        """Reloads for somebody who waits for no answer."""
+    async def try_reload(self, why: str) -> bool:
+        """Reloads for somebody who waits for no answer; False where the same may go better in a moment."""
         try:
             changed = await self.reload()
+        except UnavailableError:
+            return False
+        except OSError as error:
+            log.warning("cannot look for changes", extra={"error": error.strerror})
+            return False
         except Exception:  # noqa: BLE001 - whatever it is, the server goes on; it is logged and counted
-            return
+            return True
         log.info("reloaded" if changed else "nothing to reload", extra={"why": why})
+        return True
 
     async def close(self) -> None:
         """Ends the process of stage 2, and gives the state folder free."""
@@ -247,6 +252,8 @@ class Coordinator:
 
     async def _prepare(self, setup: Setup) -> Mapping[str, str]:
         """What each process has loaded, which must be the same."""
+        if not self.participants:
+            raise UnavailableError("no process is there to change")
         calls = [participant.prepare(setup) for participant in self.participants]
         results: list[Mapping[str, str]] = []
         for result in await asyncio.gather(*calls, return_exceptions=True):

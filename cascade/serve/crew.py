@@ -42,19 +42,26 @@ class WorkerProcess:
         Raises:
             CascadeError: it does not start.
         """
-        own, its = socket.socketpair()
+        try:
+            own, its = socket.socketpair()
+        except OSError as error:
+            raise _not_started(error) from error
         with its:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "cascade.serve.worker",
-                str(its.fileno()),
-                str(book.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr,  # stdout is for the ready line
-                pass_fds=(its.fileno(), book.fileno()),
-                start_new_session=True,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "cascade.serve.worker",
+                    str(its.fileno()),
+                    str(book.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=sys.stderr,  # stdout is for the ready line
+                    pass_fds=(its.fileno(), book.fileno()),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                own.close()
+                raise _not_started(error) from error
         worker = cls(number, process, Link(own, methods))
         await worker._link.open()
         try:
@@ -148,5 +155,9 @@ class WorkerProcess:
     async def _call_or_kill(self, method: str, *arguments: Any) -> None:
         try:
             await self._call(method, *arguments)
-        except UnavailableError:
+        except CascadeError:  # gone, hung, or unable to: the next one starts with what holds now
             await self.kill()
+
+
+def _not_started(error: OSError) -> CascadeError:
+    return CascadeError(f"a worker cannot be started: {error.strerror or error}")

@@ -62,6 +62,8 @@ class Link:
                 return await future
         except TimeoutError:
             raise UnavailableError(f"{method}: another process of the server does not answer") from None
+        except OSError:  # it ended in this moment: nobody has read so from the socket yet
+            raise _gone() from None
         finally:
             del self._waiting[number]
 

@@ -102,6 +102,7 @@ class LocalParticipant:
         """See :class:`Participant`."""
         assert self._candidate is not None, "prepare() comes first"
         (self._setup, pipeline), self._candidate = self._candidate, None
+        before = self._live.pipeline.stages.get("stage2") if self._live else None
         loop = asyncio.get_running_loop()
         for batcher in pipeline.stages.values():
             if isinstance(batcher.stage, RemoteStage):
@@ -112,6 +113,9 @@ class LocalParticipant:
             freeze()
         else:
             self._live.commit(pipeline)
+        stage2 = pipeline.stages.get("stage2")
+        if before is not None and stage2 is not None and stage2 is not before:
+            await self._on_stage2(True)  # it has just answered a warm-up, whatever was told of the one before
 
     async def discard(self) -> None:
         """See :class:`Participant`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cascade.build import check_policies
-from cascade.errors import InvalidRequestError, LimitExceededError, PolicyError
+from cascade.errors import InvalidRequestError, LimitExceededError, PolicyError, PreconditionError
 from cascade.live import Live
 from cascade.policy import model as policies
 from cascade.policy import parse
@@ -80,7 +80,10 @@ class PolicyService:
 
     async def rollback_policy(self, request: RollbackPolicyRequest, call: Call) -> RollbackPolicyResponse:
         """Applies an earlier revision again."""
-        policy = await self._control.roll_back_policy(request.name, request.revision, request.expected_revision)
+        try:
+            policy = await self._control.roll_back_policy(request.name, request.revision, request.expected_revision)
+        except PolicyError as error:  # it was fine once: no field of this request is at fault
+            raise PreconditionError(str(error)) from error
         return RollbackPolicyResponse(policy=_message(policy))
 
 

@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cascade.batching import Batcher
 from cascade.errors import CascadeError
 from cascade.live import Live
 from cascade.observe.metrics import Metrics
@@ -80,6 +81,7 @@ class Server:
         self._telemetry = config.observe.telemetry(metrics.registry)
         self._health: HealthServicer | None = None
         self._telling: set[asyncio.Task[None]] = set()
+        self._adopted: list[Batcher] = []
 
     def bind(self, port: int) -> str:
         """Listens, without answering yet, and returns the address; port 0 is a free one.
@@ -99,6 +101,10 @@ class Server:
     def adopt(self, pipeline: Pipeline) -> None:
         """Counts what happens in a pipeline, which is about to become the current one."""
         self._metrics.adopt(pipeline)
+        for batcher in self._adopted:  # calls still held on the old stages may open their breakers: that is theirs
+            if batcher not in pipeline.stages.values():
+                batcher.breaker.listeners.pop("health", None)
+        self._adopted = list(pipeline.stages.values())
         for name, batcher in pipeline.stages.items():
             batcher.breaker.listeners["health"] = partial(self._tell_later, name)
             self._tell_later(name, not batcher.breaker.is_open)
@@ -220,7 +226,7 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
 async def run_until(stop: asyncio.Event, coordinator: Coordinator) -> None:
     """Applies what changes on disk, also on SIGHUP, until it is told to stop."""
     loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
+    reloads: set[asyncio.Task[bool]] = set()
 
     def on_hangup() -> None:
         task = loop.create_task(coordinator.try_reload("SIGHUP"))

@@ -144,9 +144,12 @@ class StageHost:
         self._starts += 1
         address = f"unix:{Path(self._folder.name) / f'{self._starts}.sock'}"
         started = time.monotonic()
-        self._process = process = subprocess.Popen(
-            self.hosted.command(address), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
+        try:
+            self._process = process = subprocess.Popen(
+                self.hosted.command(address), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            raise StageError(f"{self.hosted.stage}: its process cannot be started: {error.strerror}") from error
         try:
             report = self._report(process, started + LOAD_S)
         except BaseException:
@@ -179,7 +182,10 @@ class StageHost:
                     code = process.wait()
                     raise StageError(f"{self.hosted.stage}: its process ended with code {code} before it was ready")
                 line += piece
-        report: dict[str, str] = json.loads(line)
+        try:
+            report: dict[str, str] = json.loads(line)
+        except ValueError as error:
+            raise StageError(f"{self.hosted.stage}: its process told something else than its state") from error
         return report
 
     def _end(self) -> None:

@@ -26,7 +26,7 @@ from typing import TextIO
 import grpc
 
 from cascade.batching import Batcher
-from cascade.errors import CascadeError
+from cascade.errors import CascadeError, StageError
 from cascade.limits import Limits
 from cascade.observe import logs
 from cascade.observe.metrics import Metrics
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except Exception as error:
             log.exception("the stage ended", extra={"stage": options.stage})
-            _tell(report, {"error": f"{options.stage}: {type(error).__name__}", "reason": CascadeError.reason})
+            _tell(report, {"error": f"{options.stage}: {type(error).__name__}", "reason": StageError.reason})
             return 1
     return 0
 

@@ -40,6 +40,14 @@ class _Connection:
     halvings: list[int]
 
 
+def open_channel(place: Place, target: str = "") -> grpc.Channel:
+    """A channel to a place, or to another target that is reached in its way."""
+    if place.secure:
+        credentials = grpc.ssl_channel_credentials(place.ca, place.key, place.cert)
+        return grpc.secure_channel(target or place.target, credentials, OPTIONS)
+    return grpc.insecure_channel(target or place.target, OPTIONS)
+
+
 class RemoteStage:
     """A stage that another process serves; texts are cut here, by the tokenizer that it describes itself with.
 
@@ -149,11 +157,7 @@ class RemoteStage:
 
     def _connect(self, target: str) -> tuple[_Connection, DescribeResponse]:
         place, request = self._place, DescribeRequest(stage=self._name)
-        if place.secure:
-            credentials = grpc.ssl_channel_credentials(place.ca, place.key, place.cert)
-            channel = grpc.secure_channel(target, credentials, OPTIONS)
-        else:
-            channel = grpc.insecure_channel(target, OPTIONS)
+        channel = open_channel(place, target)
         stub: Any = StageServiceStub(channel)
         try:
             described = stub.Describe(request, wait_for_ready=True, timeout=CONNECT_S, metadata=place.metadata)
