@@ -23,8 +23,8 @@ from cascade.evaluate.metrics import ranking_metrics
 from cascade.merging.stages import RULES, merge
 from cascade.policy import Policy, default_policy
 from cascade.policy.model import Merge
-from cascade.tune.sample import Sample
-from training.fit_policy import f1, fit, logit, operating_point
+from cascade.tune.sample import Sample, logit
+from training.fit_policy import f1, fit, operating_point
 from training.held_out import HeldOut, held_out, score, unbound
 
 Array = NDArray[np.float64]
@@ -71,8 +71,8 @@ def _scores(name: str, scores: Sample, fitted: Merge) -> Array:
     if name in ALONE:
         return scores.stage1 if name == ALONE[0] else scores.stage2
     policy = fitted.model_copy(update={"rule": name})
-    pairs = zip(logit(scores.stage1), logit(scores.stage2), strict=True)
-    return np.array([merge(float(z1), float(z2), policy) for z1, z2 in pairs])
+    rows = zip(logit(scores.stage1), logit(scores.stage2), scores.unread.tolist(), strict=True)
+    return np.array([merge(float(z1), float(z2), policy, unread=unread) for z1, z2, unread in rows])
 
 
 def _auprc(ranks: Array, unsafe: Array) -> float:

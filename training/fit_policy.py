@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from cascade.policy import Policy, default_policy, parse
 from cascade.policy.reference import Reference, reference
 from cascade.tune.outcomes import NEVER, Rules, escalated, outcomes
-from cascade.tune.sample import Sample
+from cascade.tune.sample import Sample, logit
 from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
 from training.held_out import TRAFFIC, HeldOut, held_out, score, unbound
 
@@ -45,15 +45,10 @@ AT_MOST = 0.5  # of the hazard's own threshold: what escalates it lies lower, al
 FEW = 10  # carriers, below which no share of them is told
 
 
-def logit(p: Array) -> Array:
-    """Log-odds, kept finite."""
-    clipped = np.clip(p, 1e-9, 1 - 1e-9)
-    return np.log(clipped / (1 - clipped))
-
-
 def merged(scores: Sample, w2: float) -> Array:
     """The stacker's probability with weights 1 - w2 and w2: both logits are calibrated, so that none needs a scale."""
-    return 1 / (1 + np.exp(-((1 - w2) * logit(scores.stage1) + w2 * logit(scores.stage2))))
+    both: Array = 1 / (1 + np.exp(-((1 - w2) * logit(scores.stage1) + w2 * logit(scores.stage2))))
+    return np.where(scores.unread, np.maximum(both, scores.stage2), both)  # as cascade.merging.stages.merge has it
 
 
 def f1(predicted: NDArray[np.bool_], targets: Array, kind: str = "") -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from cascade.tune.scores import ScoredRow
 from cascade.tune.scoring import score_cached, score_rows
 from stages.taxonomy import HAZARD_SLUGS
 from training.data.groups import fingerprint as text_fingerprint
-from training.data.mix import Example, build_splits
+from training.data.mix import Example, Splits, build_splits
 from training.recipe import load_recipe
 
 Array = NDArray[np.float64]
@@ -70,16 +70,20 @@ class Scored:
         return sample(self.rows, policy, seed=0)
 
 
+def unseen(splits: Sequence[Splits]) -> Iterator[tuple[str, Example]]:
+    """What some split validates or calibrates on and none trains on, by fingerprint, split by split."""
+    seen = {text_fingerprint(e.text) for split in splits for part in split.train.values() for e in part}
+    for split in splits:
+        for example in (*split.validation, *split.calibration):
+            print_ = text_fingerprint(example.text)
+            if print_ not in seen:
+                yield print_, example
+
+
 def held_out(data: Path, recipes: Sequence[str] = ("tinysafe", "hazard")) -> HeldOut:
     """Rows held out by every recipe: in no recipe's training part, whatever their case or spacing."""
     splits = [build_splits(data, load_recipe(name).data, load_recipe(name).system) for name in recipes]
-    seen = {text_fingerprint(e.text) for s in splits for part in s.train.values() for e in part}
-    chosen: dict[str, Example] = {}
-    for split in splits:  # the last one, the hazard recipe, has the hazard cells
-        for example in [*split.validation, *split.calibration]:
-            print_ = text_fingerprint(example.text)
-            if print_ not in seen:
-                chosen[print_] = example
+    chosen = dict(unseen(splits))  # the last one's examples stay: the hazard recipe's have the hazard cells
     by_source: dict[str, list[Example]] = {}
     for example in chosen.values():
         by_source.setdefault(example.source, []).append(example)

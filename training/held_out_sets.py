@@ -1,7 +1,8 @@
-"""Writes the rows that no recipe trains on as a folder of sets, each under its own set's name, for ``cascade eval``.
+"""Writes the rows that given recipes do not train on as a folder of sets, each under its name, for ``cascade eval``.
 
-    python -m training.held_out_sets --data DIR --out DIR
+    python -m training.held_out_sets --data DIR --out DIR [--recipe NAME ...]
 
+Recipes hold out different shares, so every recipe whose model is to be compared has to be named.
 Beside the binary label a row has the categories of TinySafe that its own labels tell. Where a recipe uses no binary
 label of a row, the label is the set's own. The files hold other people's texts: they belong beside the data, never into
 the repository.
@@ -21,7 +22,9 @@ from stages.taxonomy import TINYSAFE_CATEGORIES
 from training.data.groups import fingerprint
 from training.data.mix import Example, Splits, build_splits
 from training.data.rows import find_set, read_set
+from training.data.writing import writing
 from training.data.written import WRITTEN
+from training.held_out import unseen
 from training.recipe import load_recipe
 
 RECIPES = ("tinysafe", "hazard")
@@ -34,15 +37,10 @@ def held_out_sets(
 
     ``own`` has the sets' own binary labels, by set and fingerprint.
     """
-    splits = list(splits)
-    seen = {fingerprint(example.text) for split in splits for part in split.train.values() for example in part}
     found: dict[str, dict[str, Any]] = {}
-    for split in splits:
-        for example in (*split.validation, *split.calibration):
-            print_ = fingerprint(example.text)
-            if print_ not in seen:
-                row = found.setdefault(print_, {"set": example.dataset} | _row(example))
-                row["categories"] |= _categories(example)
+    for print_, example in unseen(list(splits)):
+        row = found.setdefault(print_, {"set": example.dataset} | _row(example))
+        row["categories"] |= _categories(example)
     own = own or {}
     sets: dict[str, list[dict[str, Any]]] = {}
     numbers: Counter[str] = Counter()
@@ -73,17 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of sets in the uniform form")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the sets into; made if need be")
+    parser.add_argument("--recipe", action="append", help=f"may be repeated; default: {', '.join(RECIPES)}")
     options = parser.parse_args(arguments)
-    recipes = [load_recipe(name) for name in RECIPES]
+    recipes = [load_recipe(name) for name in options.recipe or RECIPES]
     names = {name for recipe in recipes for source in recipe.data.sources for name in source.sets} - set(WRITTEN)
     own = {
-        (name, fingerprint(row.text)): row.unsafe for name in names for row in read_set(find_set(options.data, name))
+        (name, fingerprint(row.text)): row.unsafe
+        for name in names
+        for row in read_set(find_set(options.data, name))
+        if row.response is None  # the label of a pair is never that of its prompt
     }
     sets = held_out_sets((build_splits(options.data, recipe.data, recipe.system) for recipe in recipes), own)
-    options.out.mkdir(parents=True, exist_ok=True)
     for name, rows in sorted(sets.items()):
         path = options.out / f"{name}.held_out.jsonl"
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        with writing(path) as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         print(f"{path.name}: {len(rows)} rows, {sum(row['unsafe'] == 1 for row in rows)} of them unsafe")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.data.writing import writing
 from training.held_out import KINDS, HeldOut, held_out
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--lang", help="rows of this language only")
     arguments = parser.parse_args()
     found = list(rows(held_out(arguments.data), arguments.kind or tuple(KINDS), arguments.lang))
-    with arguments.out.open("w", encoding="utf-8") as out:
+    with writing(arguments.out) as out:
         out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
     print(f"{len(found)} rows, {sum(row['unsafe'] for row in found)} of them unsafe")
 

@@ -87,10 +87,12 @@ def contamination(
     json: Json = False,
 ) -> None:
     """Compare every training row with every evaluation row: equal, half of its 8-grams shared, or similar if short."""
+    from cascade.evaluate.contamination import training_files
+
     with needs_extra("train"):
         from training.data.contamination import KINDS, check, check_sets, read_evaluation
         from training.data.written import WRITTEN, read_written
-    paths = [path for given in sets or [] for path in (_sets_in(given) if given.is_dir() else [given])]
+    paths = training_files(sets or [])
     evaluation = read_evaluation(eval_)
     report = check_sets(evaluation, paths, out)
     for name in WRITTEN if written else ():
@@ -203,17 +205,13 @@ def synthesise(
     _show_bill(out, result.report, len(result.rows), result.dollars, json)
 
 
-def _sets_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz")))
-
-
 def _job_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.job")
 
 
 def _agreed(estimates: list[tuple[str, Estimate]], dry_run: bool, yes: bool, json: bool) -> bool:
-    """Shows the estimate; whether to go on."""
-    if json:
+    """Shows the estimate; whether to go on. On stdout it stands alone or not at all: else the bill comes there."""
+    if json and dry_run:
         found = {model: vars(estimate) for model, estimate in estimates}
         print(dumps({"estimate": found, "dollars": sum(estimate.dollars for _, estimate in estimates)}))
     else:
@@ -228,10 +226,10 @@ def _agreed(estimates: list[tuple[str, Estimate]], dry_run: bool, yes: bool, jso
             )
             for model, found in estimates
         ]
-        _print_table(("model", "requests", "tokens in", "tokens out", "$ about", "$ at most"), rows)
+        _print_table(("model", "requests", "tokens in", "tokens out", "$ about", "$ at most"), rows, stderr=json)
     if dry_run:
         return False
-    return yes or typer.confirm("Send this and pay for it?", abort=True)
+    return yes or typer.confirm("Send this and pay for it?", abort=True, err=json)
 
 
 def _show_bill(out: Path, report: dict[str, Any], rows: int, dollars: float, json: bool) -> None:
@@ -248,14 +246,14 @@ def _cell(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, stderr: bool = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*columns)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False).print(table)
+    Console(markup=False, stderr=stderr).print(table)
 
 
 @contextmanager

@@ -42,6 +42,7 @@ class Sample:
         hazards: probability of that hazard when both stages answer, ``of_stage1`` when stage 1 alone does; -1: unknown.
         worth: what the policy's kind of router thinks of asking stage 2, 0 to 1; of a band it is ``stage1``.
         triggered: a trigger fired.
+        unread: one that says that stage 1 may not know what the text says.
         audit: drawn evenly from [0, 1); the row is audited where it is below the policy's rate.
         tokens: length in tokens of stage 1; ``lang``: the language as the row says it.
     """
@@ -57,6 +58,7 @@ class Sample:
     of_stage1: Floats
     worth: Floats
     triggered: Bools
+    unread: Bools
     audit: Floats
     tokens: Floats
     lang: NDArray[np.str_]
@@ -85,6 +87,7 @@ def sample(rows: Sequence[ScoredRow], policy: Policy, seed: int) -> Sample:
     Raises:
         DataError: the rows do not have what the router asks for.
     """
+    unread = [not UNREAD.isdisjoint(row.triggers) for row in rows]
     z1, z2 = (logit(np.array([getattr(row, name) for row in rows])) for name in ("stage1", "stage2"))
     return Sample(
         unsafe=np.array([row.unsafe is True for row in rows]),
@@ -94,8 +97,8 @@ def sample(rows: Sequence[ScoredRow], policy: Policy, seed: int) -> Sample:
         stage2=np.array([row.stage2 for row in rows]),
         merged=np.array(
             [
-                merge(a, b, policy.merge, unread=not UNREAD.isdisjoint(row.triggers))
-                for a, b, row in zip(z1.tolist(), z2.tolist(), rows, strict=True)
+                merge(a, b, policy.merge, unread=blind)
+                for a, b, blind in zip(z1.tolist(), z2.tolist(), unread, strict=True)
             ]
         ),
         near=np.array([[max(row.stage1_labels.get(name, -1.0) for name in near(h)) for h in HAZARDS] for row in rows]),
@@ -103,6 +106,7 @@ def sample(rows: Sequence[ScoredRow], policy: Policy, seed: int) -> Sample:
         of_stage1=np.array([[row.stage1_hazards.get(h.slug, -1.0) for h in HAZARDS] for row in rows]),
         worth=worths(rows, policy),
         triggered=np.array([bool(row.triggers) for row in rows]),
+        unread=np.array(unread),
         audit=np.array([_draw(f"{seed}\0{number}\0{row.id}") for number, row in enumerate(rows)]),
         tokens=np.array([row.tokens for row in rows], dtype=np.float64),
         lang=np.array([row.lang for row in rows], dtype=np.str_),

@@ -43,6 +43,7 @@ def rows_and_scores(seed: int, *, informed: bool = True) -> tuple[HeldOut, Sampl
         of_stage1=cells,
         worth=p1,
         triggered=nothing > 0,
+        unread=nothing > 0,
         audit=nothing,
         tokens=nothing,
         lang=np.full(ROWS, "en"),

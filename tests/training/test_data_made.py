@@ -95,7 +95,7 @@ def test_relabelling_filters_by_confidence_agreement_and_label(cascade, a_set):
     arguments = ("relabel", str(a_set), "--out", "relabelled.teapots.jsonl.gz", "--share", "1", "--yes", "--json")
     done = cascade(api, *arguments, "--keep-only-agreeing")
     assert done.exit_code == 0, done.output
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(done.stdout)
     assert report["rows"] == {
         "kept": 35,
         "unsure": 1,

@@ -61,9 +61,7 @@ def import_set(source: Source, where: str, out: Path, *, split: str = "train", l
                     if reason:
                         dropped[reason] += 1
                         continue
-                    imported.unmapped.update(
-                        label for label in row.labels if known.labels and label not in known.labels
-                    )
+                    imported.unmapped.update(label for label in row.labels if _unread(label, known))
                     file.write(as_json(row, split=split, source=f"{origin}:{path.name}") + "\n")
         if not verdicts:
             raise DataError(f"{where}: no row is left of {records} records")

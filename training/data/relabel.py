@@ -17,6 +17,7 @@ from typing import Any
 
 from anthropic import Anthropic
 
+from training.data.agreement import kappa
 from training.data.constitution import Constitution
 from training.data.imported_labels import CATEGORY
 from training.data.llm.job import Job, Limits, Request
@@ -156,11 +157,10 @@ def agreement(pairs: Sequence[tuple[Judgement, Judgement]]) -> dict[str, float |
         return {"rows": 0}
     total = len(pairs)
     same = sum(a.unsafe == b.unsafe for a, b in pairs) / total
-    one, two = (sum(pair[side].unsafe for pair in pairs) / total for side in (0, 1))
-    chance = one * two + (1 - one) * (1 - two)
     found: dict[str, float | int] = {"rows": total, "verdict": round(same, 4)}
-    if chance < 1:
-        found["kappa"] = round((same - chance) / (1 - chance), 4)
+    beyond_chance = kappa([(a.unsafe, b.unsafe) for a, b in pairs])
+    if beyond_chance is not None:
+        found["kappa"] = round(beyond_chance, 4)
     unsafe = [(a, b) for a, b in pairs if a.unsafe and b.unsafe]
     if unsafe:
         found["hazards"] = round(sum(a.hazards == b.hazards for a, b in unsafe) / len(unsafe), 4)
