@@ -14,8 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
 from math import inf
 from os import urandom
@@ -63,13 +61,30 @@ class Kept:
             self.evicted += 1
 
 
-@dataclass(eq=False, slots=True)
 class _Flight:
-    """A computation that is under way, in a task of its own, with the deadline of who began it."""
+    """A computation that is under way, in the task of who began it; ``deadline`` is theirs."""
 
-    task: asyncio.Task[CheckResponse]
-    deadline: float
-    waiting: int = 0
+    __slots__ = ("_followed", "deadline")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self._followed: asyncio.Future[CheckResponse | None] | None = None
+
+    async def follow(self) -> CheckResponse | None:
+        """What comes of it; None if whoever began it has left it."""
+        if self._followed is None:
+            self._followed = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._followed)  # one follower that leaves leaves it to the others
+
+    def land(self, outcome: CheckResponse | Exception | None) -> None:
+        """Tells the followers what came of it."""
+        if self._followed is None:
+            return
+        if isinstance(outcome, Exception):
+            self._followed.set_exception(outcome)
+            self._followed.exception()  # seen, even if all of them have left
+        else:
+            self._followed.set_result(outcome)
 
 
 class Answers:
@@ -95,7 +110,7 @@ class Answers:
     ) -> CheckResponse:
         """The answer to a request, with its own id; what was not spent for it is no time of its stages.
 
-        A caller that leaves, cancelled or too late, ends the computation only if nobody else waits for it.
+        Whoever asks first computes; if that caller leaves, cancelled or too late, one of those who joined begins anew.
 
         Args:
             request: a valid request.
@@ -117,15 +132,15 @@ class Answers:
                 return _readdressed(CheckResponse.FromString(kept), request)
             flight = self._under_way.get(place)
             if flight is None:
-                self.misses += 1
-                return await self._wait(place, self._begin(place, compute, latest))
+                return await self._make(place, compute, latest)
             try:
                 async with asyncio.timeout_at(deadline):
-                    response = await self._wait(place, flight)
+                    response = await flight.follow()
             except TimeoutError:
                 raise DeadlineError("the deadline passed before the content was scored") from None
             except (DeadlineError, DeadlineTooShortError):  # that was the deadline of who began it
-                self._forget(place, flight)
+                continue
+            if response is None:
                 continue
             if response.degraded and flight.deadline < latest:
                 return await compute()  # perhaps for want of time, and here there is more of it
@@ -143,37 +158,22 @@ class Answers:
             asked.ClearField("options")  # none at all are the same as none that are set
         return blake2b(asked.SerializeToString(), digest_size=16, key=self._secret).digest()
 
-    def _begin(self, place: Place, compute: Compute, deadline: float) -> _Flight:
-        task = asyncio.get_running_loop().create_task(self._run(place[0], compute))
-        self._under_way[place] = flight = _Flight(task, deadline)
-        task.add_done_callback(partial(self._end, place, flight))
-        return flight
-
-    async def _run(self, key: bytes, compute: Compute) -> CheckResponse:
-        response = await compute()
-        if not response.degraded:
-            self.kept.put(key, response.SerializeToString())
-        return response
-
-    async def _wait(self, place: Place, flight: _Flight) -> CheckResponse:
-        flight.waiting += 1
+    async def _make(self, place: Place, compute: Compute, deadline: float) -> CheckResponse:
+        """Computes an answer in the caller's own task, for the caller and whoever joins until it is there."""
+        self.misses += 1
+        self._under_way[place] = flight = _Flight(deadline)
+        outcome: CheckResponse | Exception | None = None  # stays so if the caller leaves: the next one begins anew
         try:
-            return await asyncio.shield(flight.task)
+            outcome = response = await compute()
+            if not response.degraded:
+                self.kept.put(place[0], response.SerializeToString())
+            return response
+        except Exception as error:
+            outcome = error
+            raise
         finally:
-            flight.waiting -= 1
-            if not flight.waiting and not flight.task.done():
-                flight.task.cancel()
-                self._forget(place, flight)
-
-    def _end(self, place: Place, flight: _Flight, task: asyncio.Task[CheckResponse]) -> None:
-        self._forget(place, flight)
-        if not task.cancelled():
-            task.exception()  # seen, even if all who waited for it have left
-
-    def _forget(self, place: Place, flight: _Flight) -> None:
-        """From now on nobody joins; perhaps another computation has the place already."""
-        if self._under_way.get(place) is flight:
             del self._under_way[place]
+            flight.land(outcome)
 
 
 def _readdressed(response: CheckResponse, request: CheckRequest) -> CheckResponse:

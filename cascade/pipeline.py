@@ -37,7 +37,7 @@ from cascade.policy import Policy, PolicyStore
 from cascade.readings import judged
 from cascade.routing import triggers
 from cascade.routing.router import Signals
-from cascade.scoring import Opinion, ask, off_loop_if_long, read, same_windows
+from cascade.scoring import Meanwhile, Opinion, ask, read, same_windows
 from cascade.v1 import check_pb2
 from cascade.v1.check_pb2 import CheckRequest, CheckResponse, Route
 from stages.remote.client import RemoteStage
@@ -121,6 +121,8 @@ class Pipeline:
         bulk: bool,
     ) -> CheckResponse:
         readings = await read(request, content)
+        texts = [part.text for part in judged(content)]
+        signs = Meanwhile(texts, partial(triggers.in_texts, texts, self.stages["stage1"].stage.info.scripts))
         question = partial(
             ask,
             readings=readings,
@@ -136,7 +138,11 @@ class Pipeline:
             first = await question(self.stages["stage1"], role="stage1", threshold=policy.stage1.unsafe_threshold)
         except StageError as error:
             return answer(request, policy, Findings(_UNROUTED, first=None, trouble=_trouble("stage1", error)))
-        route = await self._route(content, first, policy)
+        fired = (*await signs.result(), *triggers.in_views([tuple(first.by_view.values())], first.by_view.keys()))
+        draw = _audit_draw(content, policy)
+        decision = policy.router.route(Signals(first.probability, first.labels, fired, draw, first.tokens))
+        escalated = decision.escalate and "stage2" in self.stages
+        route = Route(escalated=escalated, reason=decision.reason, triggers=decision.triggers)
         second, trouble = None, ""
         if route.escalated:
             judge = partial(
@@ -165,19 +171,6 @@ class Pipeline:
             await batcher.close()
             if isinstance(batcher.stage, RemoteStage):
                 batcher.stage.close()
-
-    async def _route(self, content: Sequence[Part], first: Opinion, policy: Policy) -> Route:
-        """Decides by what stage 1 said whether stage 2 is asked."""
-        texts = [part.text for part in judged(content)]
-        views = [tuple(first.by_view.values())]
-        fired = await off_loop_if_long(
-            texts, lambda: triggers.fired(texts, views, first.model.scripts, first.by_view.keys())
-        )
-        draw = _audit_draw(content, policy)
-        decision = policy.router.route(Signals(first.probability, first.labels, fired, draw, first.tokens))
-        return Route(
-            escalated=decision.escalate and "stage2" in self.stages, reason=decision.reason, triggers=decision.triggers
-        )
 
 
 # The route of a content that stage 1 could not judge.

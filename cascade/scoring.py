@@ -14,7 +14,7 @@ from functools import partial
 from itertools import accumulate, pairwise
 from math import inf
 from time import perf_counter
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -86,7 +86,33 @@ class Opinion:
 
 async def off_loop_if_long(texts: Sequence[str], work: Callable[[], Result]) -> Result:
     """Does work on texts: here if they are short, on a thread if they are long, so that the event loop goes on."""
-    return work() if sum(map(len, texts)) <= SHORT else await asyncio.to_thread(work)
+    return work() if _are_short(texts) else await asyncio.to_thread(work)
+
+
+def _are_short(texts: Sequence[str]) -> bool:
+    return sum(map(len, texts)) <= SHORT
+
+
+class Meanwhile(Generic[Result]):
+    """Work on texts that is done while something else is waited for, or at the latest when its result is wanted.
+
+    It stands in nobody's way: on the event loop only if the texts are short.
+    """
+
+    def __init__(self, texts: Sequence[str], work: Callable[[], Result]) -> None:
+        self._texts, self._work = texts, work
+        self._done: tuple[Result] | None = None
+        if _are_short(texts):
+            asyncio.get_running_loop().call_soon(self._do)
+
+    async def result(self) -> Result:
+        """What comes of the work, or what it raises."""
+        if self._done is None:
+            return await off_loop_if_long(self._texts, self._work)
+        return self._done[0]
+
+    def _do(self) -> None:
+        self._done = (self._work(),)
 
 
 async def read(request: CheckRequest, content: Sequence[Part]) -> tuple[Reading, ...]:
@@ -161,8 +187,9 @@ async def ask(
     if span := tracing.CURRENT.get():
         times = (tokenize_ms, batched.queue_ms, batched.infer_ms)
         span.stage(tracing.StageTimes(role, batcher.stage.info.name, started, *times, len(windows)))
-    opinion = _opinion(batcher.stage.info, calibration, readings, encodings, batched, pooling, threshold, explain)
-    return replace(opinion, tokenize_ms=tokenize_ms, encodings=tuple(encodings))
+    return _opinion(
+        batcher.stage.info, calibration, readings, encodings, tokenize_ms, batched, pooling, threshold, explain
+    )
 
 
 def _opinion(
@@ -170,6 +197,7 @@ def _opinion(
     calibration: Calibration,
     readings: Sequence[Reading],
     encodings: Sequence[Encoding],
+    tokenize_ms: float,
     batched: Batched,
     pooling: str,
     threshold: float,
@@ -178,7 +206,7 @@ def _opinion(
     logits = [score.unsafe for score in batched.scores]
     spans = _spans(encodings)
     pooled = {
-        kind: pool([logits[index] for index in indices], pooling, calibration.length_penalty)[0]
+        kind: pool([logits[index] for index in indices], pooling, calibration.length_penalty)
         for kind, indices in _windows_by_kind(readings, spans).items()
     }
     logit, uses = calibration.unsafe.logit(max(pooled.values())), [Use.OWN]
@@ -204,6 +232,8 @@ def _opinion(
         segments=sum(len(encoding.windows) for encoding in raw),
         queue_ms=batched.queue_ms,
         infer_ms=batched.infer_ms,
+        tokenize_ms=tokenize_ms,
+        encodings=tuple(encodings),
         passages=tuple(_passages(readings, encodings, spans, probabilities)) if explain else (),
     )
 
@@ -247,7 +277,7 @@ def _joint_logits(
 
     def worst(use: Use, rule: str = "max") -> float:
         pooled = [
-            pool([logits[index] for index in span], rule, calibration.length_penalty)[0]
+            pool([logits[index] for index in span], rule, calibration.length_penalty)
             for reading, span in zip(readings, spans, strict=True)
             if reading.use is use
         ]

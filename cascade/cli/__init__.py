@@ -24,6 +24,7 @@ COMMANDS = (
     "classify",
     "scan",
     "check",
+    "health",
     "models",
     "policy",
     "token",

@@ -23,6 +23,6 @@ def length_calibrated(logits: Sequence[float], length_penalty: float) -> float:
 RULES = {"max": largest, "length_calibrated": length_calibrated}
 
 
-def pool(logits: Sequence[float], rule: str, length_penalty: float) -> tuple[float, int]:
-    """One logit for at least one window, and the index of the window that carries it."""
-    return RULES[rule](logits, length_penalty), max(range(len(logits)), key=logits.__getitem__)
+def pool(logits: Sequence[float], rule: str, length_penalty: float) -> float:
+    """One logit for at least one window."""
+    return RULES[rule](logits, length_penalty)

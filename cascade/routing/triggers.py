@@ -70,28 +70,28 @@ def repetitive(text: str) -> bool:
     return any(len(set(block)) < _VARIETY * len(block) for block in blocks)
 
 
-def fired(
-    texts: Sequence[str],
-    scores: Sequence[Sequence[float]],
-    read: Collection[str] = ("Latin",),
-    kinds: Collection[str] = (),
-) -> tuple[str, ...]:
-    """The names of the triggers that fire on a request.
-
-    Args:
-        texts: the raw text of each part.
-        scores: for each part the calibrated probability of each of its views.
-        read: the scripts that stage 1 reads.
-        kinds: the kinds of views that any part has.
-    """
+def in_texts(texts: Sequence[str], read: Collection[str] = ("Latin",)) -> tuple[str, ...]:
+    """The names of the triggers that texts fire by themselves; ``read`` are the scripts that stage 1 reads."""
     signs = {
         UNREAD_SCRIPT: any(unread_script(text, read) for text in texts),
         UNREAD_LANGUAGE: any(unread_language(text, read) for text in texts),
-        VIEWS_DISAGREE: any(map(views_disagree, scores)),
-        DECODED_PAYLOAD: DECODED in kinds or ROTATED in kinds,
         CASE_NOISE: any(map(case.is_noisy, texts)),
         ODD_WORDS: any(map(is_odd, texts)),
         MIXED_SCRIPTS: any(map(mixed_scripts, texts)),
         REPETITIVE: any(map(repetitive, texts)),
+    }
+    return tuple(name for name, fires in signs.items() if fires)
+
+
+def in_views(scores: Sequence[Sequence[float]], kinds: Collection[str] = ()) -> tuple[str, ...]:
+    """The names of the triggers that the views of texts fire.
+
+    Args:
+        scores: for each part the calibrated probability of each of its views.
+        kinds: the kinds of views that any part has.
+    """
+    signs = {
+        VIEWS_DISAGREE: any(map(views_disagree, scores)),
+        DECODED_PAYLOAD: DECODED in kinds or ROTATED in kinds,
     }
     return tuple(name for name, fires in signs.items() if fires)

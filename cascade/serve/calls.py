@@ -53,7 +53,7 @@ class Tracing(Protocol):
 
 
 class Calls:
-    """Turns service objects into gRPC handlers.
+    """Turns service objects into gRPC handlers, and their methods into handlers for other ways to call them.
 
     Args:
         metrics: what is counted into.
@@ -75,7 +75,7 @@ class Calls:
     ) -> None:
         self._metrics = metrics
         self._lifecycle = lifecycle
-        self._guard = guard
+        self.guard = guard
         self._auditor = auditor
         self._streams = streams or Streams()
         self._tracing = tracing
@@ -94,12 +94,15 @@ class Calls:
             stream = self._streaming(name, function, read)
             stream = self._tracing.streaming(name, stream) if self._tracing else stream
             return grpc.stream_stream_rpc_method_handler(stream, None, serialize)
-        unary = self._unary(name, function, read)
-        unary = self._tracing.unary(name, unary) if self._tracing else unary
-        return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+        return grpc.unary_unary_rpc_method_handler(self.unary(name, function, read), None, serialize)
 
-    def _unary(self, method: str, function: Unary, read: wire.Reader) -> Handler:
-        async def handle(data: bytes, context: Context) -> Message:
+    def unary(self, method: str, function: Unary, read: Callable[[Any], Message | wire.Malformed]) -> Handler:
+        """A handler of ``(data, context)``, where ``read`` makes the request of the data, for a method by its name."""
+        handler = self._unary(method, function, read)
+        return self._tracing.unary(method, handler) if self._tracing else handler
+
+    def _unary(self, method: str, function: Unary, read: Callable[[Any], Message | wire.Malformed]) -> Handler:
+        async def handle(data: Any, context: Context) -> Message:
             call, request = Call(peer=address_of(context.peer())), None
             with self._counted(method, context) as outcome:
                 try:
@@ -136,7 +139,7 @@ class Calls:
         return handle
 
     def _admit(self, context: Context, method: str, peer: str) -> Call:
-        identity = self._guard(context, method)
+        identity = self.guard(context, method)
         return Call(deadline_of(context), identity.name, identity.scopes, identity.quota, peer)
 
     async def _refuse(
@@ -162,7 +165,8 @@ class Calls:
             raise
         finally:
             seconds = perf_counter() - started
-            self._metrics.ended(name, outcome.code.name, seconds)
+            # The answer goes out first: whoever waits for it need not wait for the books to be kept.
+            asyncio.get_running_loop().call_soon(self._metrics.ended, name, outcome.code.name, seconds)
             if access.isEnabledFor(logging.INFO):
                 access.info("call", extra=outcome.facts(name, context, seconds))
 

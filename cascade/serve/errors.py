@@ -8,6 +8,7 @@ incident id; its traceback is in the log under that id, its message is nowhere, 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
 from typing import Any, Never
@@ -96,17 +97,21 @@ def to_status(error: Exception, *, method: str, request_id: str) -> Status:
 async def abort(context: grpc.aio.ServicerContext[Any, Any], status: Status) -> Never:
     """Ends a call with a status and its details; grpc raises to unwind the handler."""
     details = (GRPC_DETAILS_METADATA_KEY, status.SerializeToString())
-    await context.abort(BY_NUMBER[status.code], status.message, (details, *_pushback(status)))
+    await context.abort(BY_NUMBER[status.code], status.message, (details, *_pushback(status, context.time_remaining)))
 
 
-def _pushback(status: Status) -> list[tuple[str, str]]:
-    """When to come again, told so that a client whose retry policy names RESOURCE_EXHAUSTED waits (gRFC A6)."""
-    if status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
-        for detail in status.details:
-            retry = RetryInfo()
-            if detail.Unpack(retry):
-                return [("grpc-retry-pushback-ms", str(retry.retry_delay.ToMilliseconds()))]
-    return []
+def _pushback(status: Status, time_remaining: Callable[[], float | None]) -> list[tuple[str, str]]:
+    """When to come again, told so that a client whose retry policy names RESOURCE_EXHAUSTED waits (gRFC A6).
+
+    Never, which is -1, if no later try can help, or none before the deadline: its caller had better know at once.
+    """
+    if status.code != grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]:
+        return []
+    pushback_ms, retry = -1, RetryInfo()
+    if any(detail.Unpack(retry) for detail in status.details):
+        left, delay_ms = time_remaining(), retry.retry_delay.ToMilliseconds()
+        pushback_ms = delay_ms if left is None or delay_ms < 1000 * left else -1
+    return [("grpc-retry-pushback-ms", str(pushback_ms))]
 
 
 @lru_cache(512)  # there are few of them, and an overloaded server gives them often

@@ -5,6 +5,7 @@ Methods and the scopes that they need:
     CascadeService, StageService    check
     PolicyService                   policy
     ModelService                    none, but the caller must be known; admin to have models loaded
+    metrics on the HTTP port        none, but the caller must be known
     health, reflection              open to whoever can connect: probes carry no token, and the contract is public
 
 With a token file every call needs a token of it. Without one a caller is known by its certificate, and may do
@@ -28,6 +29,7 @@ SCOPES: dict[str, Scope | None] = {  # of a service, or of one of its methods
     "cascade.v1.PolicyService": Scope.POLICY,
     "cascade.v1.ModelService": None,
     "cascade.v1.ModelService/ReloadModels": Scope.ADMIN,
+    "cascade.http/Metrics": None,
 }
 
 Guard = Callable[[Context, str], Identity]  # takes "SERVICE/METHOD"; raises for whom it does not let in

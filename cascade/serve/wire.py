@@ -16,14 +16,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
-from cascade.errors import InvalidRequestError
+from cascade.errors import CascadeError, InvalidRequestError
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Bytes that are no request: the error to answer with, and the caller's id where it could still be read."""
+    """What is no request: the error to answer with, and the caller's id where it could still be read."""
 
-    error: InvalidRequestError
+    error: CascadeError
     request_id: str = ""
 
 

@@ -44,7 +44,8 @@ def open_channel(place: Place, target: str = "") -> grpc.Channel:
     """A channel to a place, or to another target that is reached in its way."""
     if place.secure:
         credentials = grpc.ssl_channel_credentials(place.ca, place.key, place.cert)
-        return grpc.secure_channel(target or place.target, credentials, OPTIONS)
+        named = (("grpc.ssl_target_name_override", place.name),) if place.name else ()
+        return grpc.secure_channel(target or place.target, credentials, OPTIONS + named)
     return grpc.insecure_channel(target or place.target, OPTIONS)
 
 

@@ -6,6 +6,7 @@
 
 The path names the part that the model plays there, "stage2" if there is none. ``ca`` replaces the system's authorities;
 ``cert`` and ``key`` are what the client shows of itself; ``token_file`` holds the token of a caller with scope "check".
+``name`` is the name that the server's certificate has, where that is not the host's.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Place:
         target: as gRPC names it.
         part: the part that the model plays there.
         secure: whether the connection is TLS's; ``ca``, ``key`` and ``cert`` are its PEM files' contents, if given.
+        name: the name that the server's certificate has to have; empty for the host's.
         metadata: goes with each call.
     """
 
@@ -41,6 +43,7 @@ class Place:
     ca: bytes | None = field(default=None, repr=False)
     key: bytes | None = field(default=None, repr=False)
     cert: bytes | None = field(default=None, repr=False)
+    name: str = ""
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
@@ -62,12 +65,12 @@ def place_of(spec: str) -> Place:
     except ValueError as error:
         raise ModelError(f"{address}: {error}") from None
     part = url.path.strip("/") or "stage2"
-    unknown = sorted(options.keys() - {*FILES, "insecure"})
+    unknown = sorted(options.keys() - {*FILES, "name", "insecure"})
     if not url.hostname or port is None or url.username is not None or url.fragment or unknown or part not in PARTS:
         what = f"{unknown[0]!r} is no option" if unknown else "SCHEME://HOST:PORT[/stage1][?option=value] is wanted"
-        raise ModelError(f"{address}: {what}, with the options {', '.join(FILES)} and insecure=yes")
+        raise ModelError(f"{address}: {what}, with the options {', '.join(FILES)}, name and insecure=yes")
     secure = url.scheme == "grpcs"
-    if not secure and options.keys() & {"ca", "cert", "key"}:
+    if not secure and options.keys() & {"ca", "cert", "key", "name"}:
         raise ModelError(f"{address}: certificates belong to grpcs://")
     if not secure and options.get("insecure") != "yes" and not _is_loopback(url.hostname):
         raise ModelError(f"{address}: texts would travel in the clear; take grpcs://, or say ?insecure=yes")
@@ -76,7 +79,8 @@ def place_of(spec: str) -> Place:
     read = {name: _read(address, Path(options[name])) for name in FILES if name in options}
     token = read.get("token_file", b"").decode("ascii", "replace").strip()
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    return Place(address, url.netloc, part, secure, read.get("ca"), read.get("key"), read.get("cert"), metadata)
+    own = {kind: read.get(kind) for kind in ("ca", "key", "cert")}
+    return Place(address, url.netloc, part, secure, **own, name=options.get("name", ""), metadata=metadata)
 
 
 def _is_loopback(host: str) -> bool:

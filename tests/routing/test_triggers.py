@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cascade.routing.triggers import (
-    fired,
+    in_texts,
+    in_views,
     mixed_scripts,
     repetitive,
     unread_language,
@@ -63,8 +64,9 @@ def test_views_disagree(scores: tuple[float, ...], fires: bool) -> None:
 
 
 def test_any_part_fires_and_names_come_once_in_order() -> None:
-    assert fired(["bread", "bread"], [(0.1,), (0.1, 0.2)]) == ()
-    assert fired(["bread", "хлеб", "хлеб"], [(0.1,), (0.1, 0.9), (0.9, 0.1)]) == ("unread_script", "views_disagree")
+    assert (in_texts(["bread", "bread"]), in_views([(0.1,), (0.1, 0.2)])) == ((), ())
+    assert in_texts(["bread", "хлеб", "хлеб"]) == ("unread_script",)
+    assert in_views([(0.1,), (0.1, 0.9), (0.9, 0.1)]) == ("views_disagree",)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,6 @@ def test_repetitive(text: str, fires: bool) -> None:
 
 
 def test_the_new_signs_have_names() -> None:
-    assert fired(["hOw tO bAkE bReAd"], [(0.1,)]) == ("case_noise", "odd_words")
-    assert fired(["bread"], [(0.1,)], kinds=["raw", "decoded"]) == ("decoded_payload",)
-    assert fired(["bаke some brеad", "loaf " * 100], [(0.1,)]) == ("mixed_scripts", "repetitive")
+    assert in_texts(["hOw tO bAkE bReAd"]) == ("case_noise", "odd_words")
+    assert in_views([(0.1,)], kinds=["raw", "decoded"]) == ("decoded_payload",)
+    assert in_texts(["bаke some brеad", "loaf " * 100]) == ("mixed_scripts", "repetitive")

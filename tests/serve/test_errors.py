@@ -7,7 +7,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 from cascade import errors
 from cascade.observe.logs import JsonFormatter
-from cascade.serve.errors import CODES, name_of, to_status
+from cascade.serve.errors import CODES, abort, name_of, to_status
 
 ERRORS = [
     (errors.InvalidRequestError("text is empty", "text"), "INVALID_ARGUMENT", {ErrorInfo, BadRequest}),
@@ -86,3 +86,38 @@ def test_an_unforeseen_error_is_an_incident_that_quotes_nothing(caplog):
     assert (logged["incident"], logged["request_id"], logged["level"]) == (incident, "r-1", "error")
     assert logged["traceback"][0] == "builtins.ValueError"
     assert any("test_errors.py" in frame for frame in logged["traceback"])
+
+
+class Aborted(Exception):
+    pass
+
+
+class Context:
+    """A call whose caller waits for so many seconds more."""
+
+    def __init__(self, left):
+        self._left = left
+
+    def time_remaining(self):
+        return self._left
+
+    async def abort(self, code, message, trailing):
+        self.trailing = dict(trailing)
+        raise Aborted
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "pushback"),
+    [
+        (errors.OverloadedError("full", 1.5), 2.0, "1500"),
+        (errors.OverloadedError("full", 1.5), None, "1500"),
+        (errors.OverloadedError("full", 1.5), 1.0, "-1"),
+        (errors.LimitExceededError("bytes of text", 7), 2.0, "-1"),
+        (errors.UnavailableError("stopping"), 2.0, None),
+    ],
+)
+async def test_who_repeats_by_itself_is_told_when_or_never(error, left, pushback):
+    context = Context(left)
+    with pytest.raises(Aborted):
+        await abort(context, to_status(error, method="m", request_id=""))
+    assert context.trailing.get("grpc-retry-pushback-ms") == pushback
