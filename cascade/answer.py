@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from cascade.explaining import explanation
 from cascade.merging.stages import merge
 from cascade.merging.verdict import UNSAFE, Evidence, Ruling, fallback, rule
 from cascade.policy.model import Policy
@@ -42,6 +43,13 @@ class Findings:
     second: Opinion | None = None
     trouble: str = ""
 
+    def judge(self) -> tuple[str, Opinion]:
+        """The stage that judged last, by name, and what it says; there is one."""
+        if self.second and self.second.model.judges:
+            return "stage2", self.second
+        assert self.first is not None
+        return "stage1", self.first
+
 
 def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckResponse:
     """Rules on a content and gives the evidence."""
@@ -51,7 +59,7 @@ def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckRe
     probability, ruling = _ruling(policy, findings, hazards)
     spans = [span for name, opinion in _opinions(findings) for span in _spans(name, opinion)]
     spans.sort(key=lambda span: span.score, reverse=True)
-    return CheckResponse(
+    response = CheckResponse(
         request_id=request.request_id or uuid4().hex,
         verdict=ruling.verdict,
         action=ruling.action,
@@ -72,6 +80,9 @@ def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckRe
         degraded_reason=findings.trouble,
         policy_revision=policy.revision,
     )
+    if request.options.explain:
+        response.explanation.CopyFrom(explanation(response, ruling.decided_by, policy))
+    return response
 
 
 def _ruling(policy: Policy, findings: Findings, hazards: list[Hazard]) -> tuple[float, Ruling]:
@@ -82,15 +93,16 @@ def _ruling(policy: Policy, findings: Findings, hazards: list[Hazard]) -> tuple[
         return float(ruling.verdict == UNSAFE), ruling
     if findings.trouble and policy.stage2.on_error != "stage1_only":
         return first.probability, fallback(policy.stage2.on_error, "stage2.on_error")
-    probability, threshold = first.probability, policy.stage1.unsafe_threshold
+    probability, threshold, key = first.probability, policy.stage1.unsafe_threshold, "stage1.unsafe_threshold"
     if second and second.model.judges:
         unread = not UNREAD.isdisjoint(findings.route.triggers)
         probability = merge(first.logit, second.logit, policy.merge, unread=unread)
-        threshold = policy.stage2.unsafe_threshold
+        threshold, key = policy.stage2.unsafe_threshold, "stage2.unsafe_threshold"
     flagged = {hazard.slug for hazard in hazards if hazard.flagged}
     evidence = Evidence(
         probability=probability,
         threshold=threshold,
+        key=key,
         stage1_sure=first.probability >= policy.route.high,
         flagged=flagged,
         elsewhere=not flagged and any(_over(hazard) for hazard in hazards),

@@ -31,6 +31,7 @@ from cascade.errors import (
     StageError,
     UnavailableError,
 )
+from cascade.explaining import explain
 from cascade.limits import Limits
 from cascade.memory import Memory
 from cascade.policy import Policy, PolicyStore
@@ -125,7 +126,6 @@ class Pipeline:
         signs = Meanwhile(texts, partial(triggers.in_texts, texts, self.stages["stage1"].stage.info.scripts))
         question = partial(
             ask,
-            readings=readings,
             pooling=policy.merge.segments,
             adapter=request.options.adapter,
             explain=request.options.explain,
@@ -135,7 +135,9 @@ class Pipeline:
             bulk=bulk,
         )
         try:
-            first = await question(self.stages["stage1"], role="stage1", threshold=policy.stage1.unsafe_threshold)
+            first = await question(
+                self.stages["stage1"], readings, role="stage1", threshold=policy.stage1.unsafe_threshold
+            )
         except StageError as error:
             return answer(request, policy, Findings(_UNROUTED, first=None, trouble=_trouble("stage1", error)))
         fired = (*await signs.result(), *triggers.in_views([tuple(first.by_view.values())], first.by_view.keys()))
@@ -148,6 +150,7 @@ class Pipeline:
             judge = partial(
                 question,
                 self.stages["stage2"],
+                readings,
                 role="stage2",
                 known=first.encodings if self._same_windows else (),
                 threshold=policy.stage2.unsafe_threshold,
@@ -155,7 +158,15 @@ class Pipeline:
             second, trouble = await _in_time(judge, policy, deadline)
             if trouble:
                 route.reason = check_pb2.ROUTE_REASON_STAGE2_UNAVAILABLE
-        return answer(request, policy, Findings(route, first, second, trouble))
+        findings = Findings(route, first, second, trouble)
+        response = answer(request, policy, findings)
+        wanted = request.options.explain and memory is None and not trouble
+        if wanted and response.verdict != check_pb2.VERDICT_SAFE:
+            name, opinion = findings.judge()
+            threshold = policy.stage2.unsafe_threshold if name == "stage2" else policy.stage1.unsafe_threshold
+            again = partial(question, self.stages[name], role="explain", threshold=threshold, deadline=_by(deadline))
+            await explain(response, request, content, opinion, name, again)
+        return response
 
     def with_policies(self, policies: PolicyStore) -> Self:
         """The same pipeline, its stages and all that belongs to them, under other policies."""
@@ -189,20 +200,23 @@ async def _in_time(
     judge: Callable[..., Awaitable[Opinion]], policy: Policy, deadline: float | None
 ) -> tuple[Opinion | None, str]:
     """Stage 2's opinion, or why there is none, soon enough for the answer to arrive before the deadline."""
-    now = asyncio.get_running_loop().time
-    by = deadline and deadline - min(REPLY_S, 0.1 * max(0.0, deadline - now()))
     try:
-        return await judge(deadline=by), ""
+        return await judge(deadline=_by(deadline)), ""
     except (StageError, UnavailableError, DeadlineTooShortError) as error:
         return None, _trouble("stage2", error)
     except DeadlineError as error:
-        if deadline is None or deadline <= now():
+        if deadline is None or deadline <= asyncio.get_running_loop().time():
             raise
         return None, _trouble("stage2", error)
     except OverloadedError as error:
         if policy.stage2.on_error != "stage1_only":
             raise
         return None, _trouble("stage2", error)
+
+
+def _by(deadline: float | None) -> float | None:
+    """When a stage must have answered for the answer to arrive before the deadline."""
+    return deadline and deadline - min(REPLY_S, 0.1 * max(0.0, deadline - asyncio.get_running_loop().time()))
 
 
 def _trouble(name: str, error: CascadeError) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,18 @@ from training.fit_policy import f1, fit, operating_point
 from training.held_out import HeldOut, held_out, score, unbound
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.int_]
 ALONE = ("stage1 alone", "stage2 alone")
 
 
 def compare(held: HeldOut, scores: Sample, policy: Policy, budget: float) -> dict[str, dict[str, dict[str, float]]]:
     """For each rule, and for each stage alone, figures by kind of traffic; ``escalated`` is of the kind, too."""
     names = (*ALONE, *RULES)
-    halves = [np.arange(start, len(held.rows), 2) for start in (0, 1)]
     found = {name: {mode: np.zeros(len(held.rows), bool) for mode in ("loose", "strict")} for name in names}
     ranks = {name: np.zeros(len(held.rows)) for name in names}
     escalated = np.zeros(len(held.rows), bool)
-    for fitted, measured in (halves, halves[::-1]):
-        part, seen = _at(held, fitted), scores.at(fitted)
+    for part, fitted, measured in halves(held):
+        seen = scores.at(fitted)
         base = fit(part, seen, policy, budget)
         reaches = scores.stage1 >= base.route.low
         escalated[measured] = reaches[measured]
@@ -57,7 +57,7 @@ def compare(held: HeldOut, scores: Sample, policy: Policy, budget: float) -> dic
             kind: {
                 "loose_f1": f1(found[name]["loose"][rows], held.unsafe[rows]),
                 "strict_f1": f1(found[name]["strict"][rows], held.unsafe[rows]),
-                "auprc": _auprc(ranks[name][rows], held.unsafe[rows]),
+                "auprc": auprc(ranks[name][rows], held.unsafe[rows]),
                 "escalated": {ALONE[0]: 0.0, ALONE[1]: 1.0}.get(name, float(escalated[rows].mean())),
             }
             for kind, rows in held.kinds().items()
@@ -75,15 +75,18 @@ def _scores(name: str, scores: Sample, fitted: Merge) -> Array:
     return np.array([merge(float(z1), float(z2), policy, unread=unread) for z1, z2, unread in rows])
 
 
-def _auprc(ranks: Array, unsafe: Array) -> float:
+def auprc(ranks: Array, unsafe: Array) -> float:
+    """Area under the precision-recall curve against targets in {0, 1}."""
     metric = ranking_metrics(unsafe == 1, ranks)["auprc"]
     return float(metric(np.ones((1, len(ranks))))[0])
 
 
-def _at(held: HeldOut, rows: NDArray[np.int_]) -> HeldOut:
-    return HeldOut(
-        [held.rows[row] for row in rows], [held.sources[row] for row in rows], held.unsafe[rows], held.hazards[rows]
-    )
+def halves(held: HeldOut) -> Iterator[tuple[HeldOut, Rows, Rows]]:
+    """Each half to fit on, with its rows' numbers and those of the other half, to measure on."""
+    even, odd = (np.arange(start, len(held.rows), 2) for start in (0, 1))
+    for fitted, measured in ((even, odd), (odd, even)):
+        rows, sources = [held.rows[row] for row in fitted], [held.sources[row] for row in fitted]
+        yield HeldOut(rows, sources, held.unsafe[fitted], held.hazards[fitted]), fitted, measured
 
 
 def table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

@@ -25,7 +25,7 @@ from cascade.cli.options import (
 
 if TYPE_CHECKING:
     from cascade.pipeline import Pipeline
-    from cascade.v1.check_pb2 import CheckResponse
+    from cascade.v1.check_pb2 import CheckResponse, Explanation
 
 STDIN = "-"
 
@@ -50,7 +50,7 @@ def classify(
         str | None,
         typer.Option(help="The answer that the text got; judges both as an exchange.", show_default=False),
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show where in the text the evidence lies.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show why: evidence, rule, sentences that count.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object a text, each on a line.")] = False,
     stage1: Stage1 = TINYSAFE,
     stage2: Stage2 = HAZARD,
@@ -150,4 +150,19 @@ def _show(answer: CheckResponse) -> None:
     for label, value in (("rule", answer.override_rule), ("degraded", answer.degraded_reason)):
         if value:
             table.add_row(label, value)
+    if answer.HasField("explanation"):
+        for label, value in _why(answer.explanation):
+            table.add_row(label, value)
     console.print(table)
+
+
+def _why(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    """The lines of an explanation."""
+    compared = f": {explanation.probability:.3f} against {explanation.threshold:.3f}"
+    yield "decided by", explanation.rule + (compared if explanation.HasField("threshold") else "")
+    for hazard in explanation.definitions:
+        yield f"{hazard.code} means", hazard.definition
+    for part in explanation.contributions:
+        yield f"{part.field}[{part.start}:{part.end}]", f"without it {part.stage} is lower by {part.drop:.3f}"
+    if explanation.missing:
+        yield "contributions", f"not found out: {explanation.missing}"

@@ -99,7 +99,7 @@ class CheckOptions(_message.Message):
     def __init__(self, explain: _Optional[bool] = ..., bypass_cache: _Optional[bool] = ..., hazards: _Optional[_Iterable[str]] = ..., adapter: _Optional[str] = ...) -> None: ...
 
 class CheckResponse(_message.Message):
-    __slots__ = ("request_id", "verdict", "action", "unsafe_probability", "hazards", "categories", "attributes", "attacks", "route", "stages", "coverage", "spans", "merge_rule", "override_rule", "degraded", "degraded_reason", "policy_revision")
+    __slots__ = ("request_id", "verdict", "action", "unsafe_probability", "hazards", "categories", "attributes", "attacks", "route", "stages", "coverage", "spans", "merge_rule", "override_rule", "degraded", "degraded_reason", "policy_revision", "explanation")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,7 @@ class CheckResponse(_message.Message):
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_REASON_FIELD_NUMBER: _ClassVar[int]
     POLICY_REVISION_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     verdict: Verdict
     action: Action
@@ -134,7 +135,8 @@ class CheckResponse(_message.Message):
     degraded: bool
     degraded_reason: str
     policy_revision: str
-    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., action: _Optional[_Union[Action, str]] = ..., unsafe_probability: _Optional[float] = ..., hazards: _Optional[_Iterable[_Union[Hazard, _Mapping]]] = ..., categories: _Optional[_Iterable[_Union[Category, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[Attack, _Mapping]]] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., stages: _Optional[_Iterable[_Union[StageReport, _Mapping]]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., merge_rule: _Optional[str] = ..., override_rule: _Optional[str] = ..., degraded: _Optional[bool] = ..., degraded_reason: _Optional[str] = ..., policy_revision: _Optional[str] = ...) -> None: ...
+    explanation: Explanation
+    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., action: _Optional[_Union[Action, str]] = ..., unsafe_probability: _Optional[float] = ..., hazards: _Optional[_Iterable[_Union[Hazard, _Mapping]]] = ..., categories: _Optional[_Iterable[_Union[Category, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., attacks: _Optional[_Iterable[_Union[Attack, _Mapping]]] = ..., route: _Optional[_Union[Route, _Mapping]] = ..., stages: _Optional[_Iterable[_Union[StageReport, _Mapping]]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., merge_rule: _Optional[str] = ..., override_rule: _Optional[str] = ..., degraded: _Optional[bool] = ..., degraded_reason: _Optional[str] = ..., policy_revision: _Optional[str] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
 
 class Hazard(_message.Message):
     __slots__ = ("slug", "code", "probability", "threshold", "flagged", "related")
@@ -235,3 +237,43 @@ class Span(_message.Message):
     stage: str
     score: float
     def __init__(self, field: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., stage: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("rule", "probability", "threshold", "definitions", "contributions", "missing")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    DEFINITIONS_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    probability: float
+    threshold: float
+    definitions: _containers.RepeatedCompositeFieldContainer[HazardDefinition]
+    contributions: _containers.RepeatedCompositeFieldContainer[Contribution]
+    missing: str
+    def __init__(self, rule: _Optional[str] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., definitions: _Optional[_Iterable[_Union[HazardDefinition, _Mapping]]] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., missing: _Optional[str] = ...) -> None: ...
+
+class HazardDefinition(_message.Message):
+    __slots__ = ("slug", "code", "definition")
+    SLUG_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    slug: str
+    code: str
+    definition: str
+    def __init__(self, slug: _Optional[str] = ..., code: _Optional[str] = ..., definition: _Optional[str] = ...) -> None: ...
+
+class Contribution(_message.Message):
+    __slots__ = ("field", "start", "end", "stage", "drop")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    start: int
+    end: int
+    stage: str
+    drop: float
+    def __init__(self, field: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., stage: _Optional[str] = ..., drop: _Optional[float] = ...) -> None: ...

@@ -18,7 +18,7 @@ LAYERS = (
     ("cascade.bulk", "cascade.streaming"),
     ("cascade.build", "cascade.live"),
     ("cascade.pipeline",),
-    ("cascade.answer", "cascade.scoring"),
+    ("cascade.answer", "cascade.explaining", "cascade.scoring"),
     ("cascade.memory", "cascade.readings"),
     (
         "cascade.text",
