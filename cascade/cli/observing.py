@@ -1,4 +1,4 @@
-"""The options of ``serve`` on answers that are kept and on what is told: cache, access log, OpenTelemetry."""
+"""The options of ``serve`` on answers that are kept and on what is told: cache, metrics, access log, OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 
 ENDPOINTS = [f"OTEL_EXPORTER_OTLP{signal}_ENDPOINT" for signal in ("", "_TRACES", "_METRICS")]
 
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port for Prometheus at /metrics; 0 picks a free one. Default: no metrics port.",
+        show_default=False,
+    ),
+]
+MetricsHost = Annotated[
+    str, typer.Option(help="Address for the metrics, which are plain HTTP for whoever reaches it; no texts.")
+]
 CacheEntries = Annotated[
     int,
     typer.Option(

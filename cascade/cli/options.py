@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,6 +53,19 @@ Server = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def specs(
+    stage1: str, stage2: str, policy: Path | None, threads: int | None, allow_score_drift: bool
+) -> dict[str, Any]:
+    """These options as ``cascade.build.build_pipeline`` takes them."""
+    return {
+        "stage1_spec": stage1,
+        "stage2_spec": None if stage2 == NONE else stage2,
+        "policy_path": policy,
+        "threads": threads,
+        "allow_score_drift": allow_score_drift,
+    }
+
+
 @asynccontextmanager
 async def open_pipeline(
     stage1: str, stage2: str, policy: Path | None, threads: int | None, allow_score_drift: bool
@@ -64,13 +77,7 @@ async def open_pipeline(
     """
     from cascade.build import build_pipeline
 
-    pipeline = build_pipeline(
-        stage1_spec=stage1,
-        stage2_spec=None if stage2 == NONE else stage2,
-        policy_path=policy,
-        threads=threads,
-        allow_score_drift=allow_score_drift,
-    )
+    pipeline = build_pipeline(**specs(stage1, stage2, policy, threads, allow_score_drift))
     try:
         yield pipeline
     finally:

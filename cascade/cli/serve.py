@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cascade.cli import observing
+from cascade.cli import gateways, observing
 from cascade.cli import security as guards
 from cascade.cli.options import HAZARD, NONE, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Stage2, Threads
 
@@ -55,18 +55,12 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="gRPC port; 0 picks a free one.")] = 50051,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            help="Port for Prometheus at /metrics; 0 picks a free one. Default: no metrics port.",
-            show_default=False,
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option(help="Address for the metrics, which are plain HTTP for whoever reaches it; no texts.")
-    ] = "127.0.0.1",
+    metrics_port: observing.MetricsPort = None,
+    metrics_host: observing.MetricsHost = "127.0.0.1",
+    http_port: gateways.HttpPort = None,
+    envoy: gateways.Envoy = False,
+    envoy_headers_only: gateways.EnvoyHeadersOnly = False,
+    open_inference: gateways.OpenInference = False,
     insecure_public: guards.InsecurePublic = False,
     tls_cert: guards.TlsCert = None,
     tls_key: guards.TlsKey = None,
@@ -190,7 +184,8 @@ def serve(
     """Serve the cascade over gRPC until SIGTERM or SIGINT.
 
     When every stage has answered a warm-up, one line goes to stdout:
-    `ready grpc=HOST:PORT [metrics=HOST:PORT] stage1=NAME@REVISION stage2=NAME@REVISION`. Logs are JSON on stderr.
+    `ready grpc=HOST:PORT [metrics=HOST:PORT] [http=HOST:PORT] stage1=NAME@REVISION stage2=NAME@REVISION`. Logs are
+    JSON on stderr.
     """
     # gRPC's own lines would break the JSON on stderr; what goes wrong there comes back as an exception or a status.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -200,7 +195,8 @@ def serve(
     hosted = _hosted(stage2, runtime, device, dtype, gpu_memory_mb, adapter or [], threads, log_level)
     if workers > 1 and hosted is None:
         hosted = _shared(stage2, threads, log_level, allow_score_drift)
-    endpoint = Endpoint(host, port, metrics_port, drain_s, metrics_host)
+    gateways.require_http(http_port)
+    endpoint = Endpoint(host, port, metrics_port, drain_s, metrics_host, http_port)
     guards.check_public(endpoint, tls_cert, insecure_public)
     audit = guards.Audit(audit_log, audit_level, audit_fsync, audit_max_mb, audit_keep, audit_on_error, audit_salt)
     tls = guards.tls_files(tls_cert, tls_key, tls_client_ca)
@@ -245,6 +241,7 @@ def serve(
         if max_connection_age_s is None
         else max_connection_age_s,
         observe=told,
+        surfaces=gateways.surfaces(envoy, envoy_headers_only, open_inference),
         admission=AdmissionSettings(
             max_calls=max_in_flight,
             max_bytes=max_in_flight_mb * 2**20,

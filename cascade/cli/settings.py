@@ -27,7 +27,7 @@ def load(path: Path | None, context: typer.Context) -> dict[str, Any]:
         path = DEFAULT
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, no number
         raise typer.BadParameter(f"{path}: {error}", param_hint="--config") from error
     unknown: list[str] = []
     defaults = _defaults(context, context.command, {}, tree, "", unknown)

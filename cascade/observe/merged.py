@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
@@ -39,6 +39,17 @@ class Merged(Collector):
         return merge(living, dead)
 
 
+class _Found(Collector):
+    """Collects what there is already."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """The families."""
+        return self._families
+
+
 def merge(living: Mapping[str, Sequence[Metric]], dead: Sequence[Metric] = ()) -> list[Metric]:
     """One family of each name, with the counts of all and the gauges of the living."""
     merged: dict[str, Metric] = {}
@@ -54,6 +65,13 @@ def merge(living: Mapping[str, Sequence[Metric]], dead: Sequence[Metric] = ()) -
     for name, samples in counts.items():
         merged[name].samples = list(samples.values())
     return list(merged.values())
+
+
+def registry_of(families: Sequence[Metric]) -> CollectorRegistry:
+    """A registry of what was collected elsewhere, for what writes registries down."""
+    registry = CollectorRegistry()
+    registry.register(_Found(families))
+    return registry
 
 
 def counted(*families: Sequence[Metric]) -> list[Metric]:

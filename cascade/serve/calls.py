@@ -31,6 +31,7 @@ from cascade.serve.lifecycle import Lifecycle
 from cascade.serve.streams import Streams
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest
 
+CONTRACT = "cascade.v1"
 GENERATIONS = "cascade.v1.CascadeService/ModerateStream"
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
@@ -111,7 +112,7 @@ class Calls:
                     if isinstance(request, wire.Malformed):
                         raise request.error
                     response = await function(request, call)
-                    if self._auditor and not isinstance(request, BatchCheckRequest):  # its items have records
+                    if self._auditor and _has_record(request):
                         await self._auditor.record(method, call, request, response)
                     return response
                 except Exception as error:  # noqa: BLE001 - every failure has a status
@@ -150,7 +151,7 @@ class Calls:
         request_id = getattr(request, "request_id", "")
         status = errors.to_status(error, method=method, request_id=request_id)
         if self._auditor:
-            await self._auditor.refused(method, call, request, error, request_id)
+            await self._auditor.refused(method, call, request if _is_own(request) else None, error, request_id)
         return status
 
     @contextmanager
@@ -191,6 +192,25 @@ class _Outcome:
             "request_id": getattr(self.request, "request_id", "")[: errors.MOST_ID],
             "seconds": round(seconds, 6),
         }
+
+
+def _has_record(request: Message) -> bool:
+    """Whether a call has a record as a whole: of a batch, and of what came by another protocol, the contents do."""
+    return _is_own(request) and not isinstance(request, BatchCheckRequest)
+
+
+def _is_own(request: Message | wire.Malformed | None) -> bool:
+    """Whether a request is of our contract; one of another may hold a proxy's headers, which no record needs."""
+    return isinstance(request, Message) and request.DESCRIPTOR.file.package == CONTRACT
+
+
+def unary_methods(service: object, contract: ServiceDescriptor) -> dict[str, Unary]:
+    """By ``package.Service/Method`` what a service has for the unary methods of its contract."""
+    return {
+        f"{contract.full_name}/{method.name}": getattr(service, snake_case(method.name))
+        for method in contract.methods
+        if not method.client_streaming
+    }
 
 
 def serialize(message: Message) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TypeVar
 from uuid import uuid4
@@ -64,10 +65,10 @@ class CheckService:
         self._lifecycle = lifecycle
         self._auditor = auditor
 
-    async def check(self, request: CheckRequest, call: Call) -> CheckResponse:
+    async def check(self, request: CheckRequest, call: Call, *, bulk: bool = False) -> CheckResponse:
         """Judges one content."""
         with self._live.hold() as pipeline:
-            return await self._judge(pipeline, request, call)
+            return await self._judge(pipeline, request, call, bulk=bulk)
 
     async def _judge(
         self, pipeline: Pipeline, request: CheckRequest, call: Call, *, bulk: bool = False
@@ -80,10 +81,11 @@ class CheckService:
                 if tracing.CURRENT.get():
                     tracing.note(**_outcome(response))
         # The answer goes out first: whoever waits for it need not wait for the books to be kept.
-        asyncio.get_running_loop().call_soon(self._record, response, perf_counter() - started)
+        asyncio.get_running_loop().call_soon(self.record, response, perf_counter() - started)
         return response
 
-    def _record(self, response: CheckResponse, seconds: float) -> None:
+    def record(self, response: CheckResponse, seconds: float) -> None:
+        """Counts and logs an answer."""
         self._metrics.observe(response, seconds)
         _log(response)
 
@@ -153,10 +155,16 @@ class CheckService:
                 start = _start(await anext(events, None))
         except TimeoutError:
             raise UnavailableError("the server is shutting down: open the stream at another one") from None
+        with self.moderation(start, call) as moderation:
+            await self._moderate(moderation, events, send, started)
+
+    @contextmanager
+    def moderation(self, start: ModerateStart, call: Call) -> Iterator[Moderation]:
+        """One generation, if it is taken, with a pipeline that stays the same until the body ends."""
         with self._live.hold() as pipeline:
             with self._admission.admit(pipeline.stages, start.ByteSize(), call):
                 pass  # only the start is refused: what is written from there on waits while the stages are busy
-            await self._moderate(Moderation(pipeline, start, call.deadline, call.caller), events, send, started)
+            yield Moderation(pipeline, start, call.deadline, call.caller)
 
     async def _moderate(
         self,
@@ -183,7 +191,7 @@ class CheckService:
             if delta is None:
                 break
         if state:
-            self._record(state.verdict, perf_counter() - started)
+            self.record(state.verdict, perf_counter() - started)
 
     async def _item(
         self, kind: type[Item], method: str, pipeline: Pipeline, check: CheckRequest | Malformed, call: Call

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cascade.gateways.surfaces import Surfaces
 from cascade.observe.settings import Observe
 from cascade.serve.admission import AdmissionSettings
 from cascade.serve.endpoint import Endpoint
@@ -58,6 +59,7 @@ class Config:
         admission: how much each process takes at a time.
         security: who is let in, and what is kept of it.
         observe: what is told beside metrics and logs.
+        surfaces: the standards of others that are answered, too.
     """
 
     endpoint: Endpoint
@@ -72,6 +74,7 @@ class Config:
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     security: Security = field(default_factory=Security)
     observe: Observe = field(default_factory=Observe)
+    surfaces: Surfaces = field(default_factory=Surfaces)
 
 
 @dataclass(frozen=True)

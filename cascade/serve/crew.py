@@ -100,13 +100,13 @@ class WorkerProcess:
         """See :class:`~cascade.serve.participant.Participant`."""
         await self._call_or_kill("stage2_moved", address)
 
-    async def open(self, port: int) -> dict[str, str]:
-        """Has it answer on the shared port; returns its models by stage.
+    async def open(self, port: int, http_port: int | None) -> dict[str, str]:
+        """Has it answer on the shared ports; returns its models by stage.
 
         Raises:
             CascadeError: it cannot.
         """
-        models: dict[str, str] = await self._call("open", port)
+        models: dict[str, str] = await self._call("open", port, http_port)
         return models
 
     async def scrape(self) -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the server listens (port 0: a free one; no metrics port: no metrics), and how long it may take to stop."""
+    """Where the server listens (port 0: a free one; None: not at all), and how long it may take to stop."""
 
     host: str
     port: int
     metrics_port: int | None
     drain_s: float
     metrics_host: str = "127.0.0.1"
+    http_port: int | None = None
 
     def address(self, port: int) -> str:
         """``HOST:PORT``, an IPv6 host in brackets."""

@@ -5,6 +5,8 @@ Methods and the scopes that they need:
     CascadeService, StageService    check
     PolicyService                   policy
     ModelService                    none, but the caller must be known; admin to have models loaded
+    Envoy's filters                 check
+    Open Inference                  check to infer; for the rest the caller must be known
     metrics on the HTTP port        none, but the caller must be known
     health, reflection              open to whoever can connect: probes carry no token, and the contract is public
 
@@ -29,6 +31,10 @@ SCOPES: dict[str, Scope | None] = {  # of a service, or of one of its methods
     "cascade.v1.PolicyService": Scope.POLICY,
     "cascade.v1.ModelService": None,
     "cascade.v1.ModelService/ReloadModels": Scope.ADMIN,
+    "envoy.service.auth.v3.Authorization": Scope.CHECK,
+    "envoy.service.ext_proc.v3.ExternalProcessor": Scope.CHECK,
+    "inference.GRPCInferenceService": None,
+    "inference.GRPCInferenceService/ModelInfer": Scope.CHECK,
     "cascade.http/Metrics": None,
 }
 

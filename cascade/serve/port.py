@@ -1,36 +1,58 @@
-"""A port that several processes share: bound by the supervisor, so that it stays theirs while none of them listens."""
+"""Ports: one that several processes share is bound by the supervisor, so that it stays theirs while none listens."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from cascade.errors import CascadeError
 
 
 @contextmanager
-def reserved(host: str, port: int) -> Iterator[int]:
+def reserved(host: str, port: int, *, option: str = "--port") -> Iterator[int]:
     """Reserves a port, a free one for 0, for sockets of this user that set SO_REUSEPORT, and gives its number.
 
-    No connection goes to the reserving sockets, since they do not listen.
+    No connection goes to the reserving sockets, since they do not listen. ``option`` is where another port is said.
 
     Raises:
         CascadeError: the port is in use, or the address is not this machine's.
     """
+    sockets = _on_each(host, port, _take, option)
+    try:
+        yield int(sockets[0].getsockname()[1])
+    finally:
+        for taken in sockets:
+            taken.close()
+
+
+def bound(host: str, port: int, *, shared: bool, option: str) -> Sequence[socket.socket]:
+    """Sockets to listen on, one for each address of the host; other processes may have the port, too, if it is shared.
+
+    Raises:
+        CascadeError: as :func:`reserved`.
+    """
+    return _on_each(host, port, partial(_bind, shared=shared), option)
+
+
+def _on_each(host: str, port: int, bind: Callable[..., socket.socket], option: str) -> Sequence[socket.socket]:
+    """A socket of the same port on each address of a host."""
     with ExitStack() as stack:
+        sockets = []
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             for family, kind, protocol, _, address in found:
-                where = (address[0], port, *address[2:])
-                taken = stack.enter_context(_take(family, kind, protocol, where))
+                taken = stack.enter_context(bind(family, kind, protocol, (address[0], port, *address[2:])))
+                sockets.append(taken)
                 port = taken.getsockname()[1]
         except OSError:
             raise CascadeError(
                 f"cannot listen on {host}:{port}: the port is in use, or the address is not this machine's. "
-                "Choose another with --port (0 picks a free one) or --host."
+                f"Choose another with {option} (0 picks a free one) or --host."
             ) from None
-        yield port
+        stack.pop_all()
+        return sockets
 
 
 def _take(family: int, kind: int, protocol: int, where: tuple[object, ...]) -> socket.socket:

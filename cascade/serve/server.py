@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
 
 from cascade.batching import Batcher
 from cascade.errors import CascadeError
+from cascade.gateways import surfaces
 from cascade.live import Live
 from cascade.observe.metrics import Metrics
 from cascade.pipeline import Pipeline
 from cascade.serve.admission import Admission
 from cascade.serve.audit import AuditLog
-from cascade.serve.calls import Calls
+from cascade.serve.calls import Calls, Unary, unary_methods
 from cascade.serve.checks import CheckService
 from cascade.serve.config import Config
 from cascade.serve.coordinator import Control, Coordinator
@@ -38,6 +41,9 @@ from cascade.serve.security import LIMITS
 from cascade.serve.streams import Streams
 from cascade.serve.used import Book
 from cascade.v1 import cascade_service_pb2, model_service_pb2, policy_service_pb2, stage_service_pb2
+
+if TYPE_CHECKING:
+    from cascade.gateways.listener import Listener
 
 MAX_MESSAGE_BYTES = 16 * 2**20  # well above the limits on text, so that those speak for themselves
 OPTIONS = (
@@ -59,7 +65,7 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """The gRPC server of one process.
+    """The gRPC server of one process, and the HTTP server beside it if there is a port for one.
 
     Args:
         config: what it is made of.
@@ -78,6 +84,8 @@ class Server:
             # that are under way are not cut: their connection goes when they have ended.
             options.append(("grpc.max_connection_age_ms", round(1000 * config.max_connection_age_s)))
         self._server = grpc.aio.server(options=options)
+        self._http = None if config.endpoint.http_port is None else _listener(config)
+        self._quiet = False
         self._telemetry = config.observe.telemetry(metrics.registry)
         self._health: HealthServicer | None = None
         self._telling: set[asyncio.Task[None]] = set()
@@ -98,6 +106,16 @@ class Server:
                 "Choose another with --port (0 picks a free one) or --host."
             ) from None
 
+    def bind_http(self, port: int, *, shared: bool = False) -> str:
+        """The same for HTTP, which must have been asked for."""
+        assert self._http, "there is a port for it"
+        return self._config.endpoint.address(self._http.bind(self._config.endpoint.host, port, shared=shared))
+
+    async def open_http(self) -> None:
+        """Lets HTTP clients, probes above all, know that the server is starting."""
+        assert self._http, "there is a port for it"
+        await self._http.open()
+
     def adopt(self, pipeline: Pipeline) -> None:
         """Counts what happens in a pipeline, which is about to become the current one."""
         self._metrics.adopt(pipeline)
@@ -109,8 +127,16 @@ class Server:
             batcher.breaker.listeners["health"] = partial(self._tell_later, name)
             self._tell_later(name, not batcher.breaker.is_open)
 
-    async def open(self, live: Live, control: Control, audit_log: AuditLog | None = None) -> None:
+    async def open(
+        self,
+        live: Live,
+        control: Control,
+        audit_log: AuditLog | None = None,
+        scrape: Callable[[], Awaitable[CollectorRegistry]] | None = None,
+    ) -> None:
         """Adds everything that the server answers to, and starts to answer.
+
+        ``scrape`` gets the metrics of all processes, if there are others.
 
         Raises:
             CascadeError: the salt of the audit log cannot be used.
@@ -118,24 +144,51 @@ class Server:
         security = self._config.security
         auditor = security.auditor(audit_log, self._metrics.registry) if audit_log else None
         admission = Admission(self._config.admission, self._metrics, self._book)
+        checks = CheckService(live, self._metrics, self.lifecycle, admission, auditor)
         services = {
-            cascade_service_pb2: CheckService(live, self._metrics, self.lifecycle, admission, auditor),
+            cascade_service_pb2: checks,
             policy_service_pb2: PolicyService(live, control),
             model_service_pb2: ModelService(live, control),
             stage_service_pb2: StageService(live.hold, admission),
         }
         streams = Streams(security.max_streams, security.stream_idle_s)
         calls = Calls(self._metrics, self.lifecycle, self._guard, auditor, streams, self._telemetry)
-        names = []
+        names: list[str] = []
+        methods: dict[str, Unary] = {}
         for module, service in services.items():
             for contract in module.DESCRIPTOR.services_by_name.values():
                 self._server.add_generic_rpc_handlers((calls.bind(service, contract),))
                 names.append(contract.full_name)
+                methods |= unary_methods(service, contract)
+        others = surfaces.services(
+            self._config.surfaces,
+            checks,
+            auditor,
+            ready=lambda: not self._quiet,
+            most=lambda: live.pipeline.limits.max_batch,
+        )
+        for contract, other in others.items():
+            self._server.add_generic_rpc_handlers((calls.bind(other, contract),))
+            names.append(contract.full_name)
         self._health = HealthServicer([*names, *live.pipeline.stages])
         await self._health.start()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self._server)
         await self._server.start()
+        if self._http:
+            from cascade.gateways.http import create_app
+
+            self._http.app = create_app(
+                methods,
+                calls=calls,
+                ready=lambda: not self._quiet,
+                scrape=scrape or self._scrape,
+                max_bytes=self._config.admission.max_bytes,
+            )
+            await self._http.open()
+
+    async def _scrape(self) -> CollectorRegistry:
+        return self._metrics.registry
 
     def _tell_later(self, name: str, asked: bool) -> None:
         """Health follows a stage's breaker."""
@@ -157,6 +210,7 @@ class Server:
 
     async def quiet(self) -> None:
         """Health says from now on that nothing is served here, so that nobody new comes."""
+        self._quiet = True
         if self._health:
             await self._health.enter_graceful_shutdown()
 
@@ -165,19 +219,26 @@ class Server:
         log.info("draining", extra={"in_flight": self.lifecycle.in_flight, "drain_s": seconds})
         await self.quiet()
         self.lifecycle.drain()
-        stopping = asyncio.create_task(self._server.stop(seconds))
+        stopping = [asyncio.create_task(self._server.stop(seconds))]
+        if self._http:
+            stopping.append(asyncio.create_task(self._http.drain(seconds)))
         try:
             async with asyncio.timeout(seconds):
                 await self.lifecycle.idle()
         except TimeoutError:
             log.warning("calls were cut off", extra={"in_flight": self.lifecycle.in_flight})
         await self._server.stop(FLUSH_S)
-        await stopping
+        await asyncio.wait(stopping, timeout=FLUSH_S)
+        if self._http:
+            await self._http.close()
+        await asyncio.gather(*stopping)
         log.info("stopped")
 
     async def close(self) -> None:
         """Stops at once."""
         await self._server.stop(None)
+        if self._http:
+            await self._http.close()
         if self._telemetry:
             await asyncio.to_thread(self._telemetry.close)
 
@@ -200,17 +261,21 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         server = Server(config, metrics)
         stack.push_async_callback(server.close)
         address = server.bind(endpoint.port)
-        ready = f"ready grpc={address}"
+        ready, places = f"ready grpc={address}", {"grpc": address}
         if endpoint.metrics_port is not None:
             port, stop_metrics = metrics.serve(endpoint.metrics_host, endpoint.metrics_port)
             stack.callback(stop_metrics)
             ready += f" metrics={endpoint.metrics_address(port)}"
+        if endpoint.http_port is not None:
+            places["http"] = server.bind_http(endpoint.http_port)
+            ready += f" http={places['http']}"
+            await server.open_http()
         coordinator = Coordinator(config, metrics.registry)
         stack.push_async_callback(coordinator.close)
         participant = LocalParticipant(config.load, server.adopt, server.tell_stage2, coordinator.stage2_hangs)
         stack.push_async_callback(participant.close)
         coordinator.participants.append(participant)
-        log.info("loading", extra={"grpc": address})
+        log.info("loading", extra=places)
         await coordinator.start()
         if stop.is_set():
             return
@@ -258,6 +323,13 @@ def stop_on_signal() -> asyncio.Event:
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, ignore)  # until there is something to reload it must not end the process
     return stop
+
+
+def _listener(config: Config) -> Listener:
+    from cascade.gateways.http import waiting_app
+    from cascade.gateways.listener import Listener
+
+    return Listener(waiting_app(), config.security.tls, config.max_connection_age_s)
 
 
 def ignore() -> None:

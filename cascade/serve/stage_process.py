@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent too, which still needs this process
         try:
             stage = _load(options)
-            _warm_up(stage)
+            warm_up(stage)
             asyncio.run(_serve(stage, options, report))
         except CascadeError as error:
             _tell(report, {"error": str(error), "reason": error.reason})
@@ -117,7 +117,7 @@ def _set_threads(number: int) -> None:
     torch.set_num_threads(number)
 
 
-def _warm_up(stage: Stage) -> None:
+def warm_up(stage: Stage) -> None:
     """Scores windows of several lengths, alone and together, with each adapter: kernels and buffers get made."""
     windows: list[Window] = [window for times in LENGTHS for window in stage.encode(WARM_UP * times).windows]
     stage.score(windows[:1])

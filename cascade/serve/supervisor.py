@@ -54,15 +54,20 @@ async def supervise(config: Config, announce: Callable[[str], None]) -> None:
             config.security.auditor(audit_log, CollectorRegistry())  # makes the salt, for the workers to read
         port = stack.enter_context(reserved(endpoint.host, endpoint.port))
         ready = f"ready grpc={endpoint.address(port)}"
+        http_port = endpoint.http_port
+        if http_port is not None:
+            http_port = stack.enter_context(reserved(endpoint.host, http_port, option="--http-port"))
         registry = CollectorRegistry()
         coordinator = Coordinator(config, registry)
         stack.push_async_callback(coordinator.close)
-        crew = Crew(config, coordinator, port, audit_log, registry)
+        crew = Crew(config, coordinator, (port, http_port), audit_log, registry)
         stack.push_async_callback(crew.kill)
         if endpoint.metrics_port is not None:
             metrics_port, stop_metrics = metrics.serve(registry, endpoint.metrics_host, endpoint.metrics_port)
             stack.push_async_callback(asyncio.to_thread, stop_metrics)
             ready += f" metrics={endpoint.metrics_address(metrics_port)}"
+        if http_port is not None:
+            ready += f" http={endpoint.address(http_port)}"
         log.info("loading", extra={"grpc": endpoint.address(port), "workers": config.workers})
         await crew.start()
         if stop.is_set():
@@ -85,14 +90,15 @@ class Crew:
         self,
         config: Config,
         coordinator: Coordinator,
-        port: int,
+        ports: tuple[int, int | None],
         audit_log: AuditFile | None,
         registry: CollectorRegistry,
     ) -> None:
-        self._config, self._coordinator, self._port = config, coordinator, port
+        self._config, self._coordinator, self._ports = config, coordinator, ports
         self._book = Book()
         self._workers: dict[int, WorkerProcess] = {}
         self._loop = asyncio.get_running_loop()
+        self._registry = registry
         self._counts = _Counts(registry, self)
         self._methods: dict[str, Method] = {
             "update_policy": coordinator.update_policy,
@@ -100,6 +106,7 @@ class Crew:
             "history": coordinator.history,
             "reload": coordinator.reload,
             "stage2_hangs": self._stage2_hangs,
+            "scrape": self._scrape_all,
         }
         if audit_log:
             self._methods["audit"] = audit_log.write
@@ -121,7 +128,7 @@ class Crew:
 
     async def open(self) -> dict[str, str]:
         """Has all workers answer; returns their models by stage."""
-        names, *_ = await asyncio.gather(*(worker.open(self._port) for worker in self._workers.values()))
+        names, *_ = await asyncio.gather(*(worker.open(*self._ports) for worker in self._workers.values()))
         self._coordinator.follow_stage2()
         return names
 
@@ -176,6 +183,10 @@ class Crew:
         await asyncio.gather(*(worker.scrape() for worker in workers), return_exceptions=True)
         return {str(worker.number): worker.metrics for worker in workers}, self._counts.dead
 
+    async def _scrape_all(self) -> list[Metric]:
+        """What the metrics endpoint tells, for a worker that is asked for it. On a thread, which waits for the loop."""
+        return await asyncio.to_thread(lambda: list(self._registry.collect()))
+
     async def _spawn(self, number: int) -> WorkerProcess:
         worker = await WorkerProcess.spawn(number, self._config, self._book, self._methods)
         self._workers[number] = worker
@@ -185,7 +196,7 @@ class Crew:
         worker = await self._spawn(number)
         try:
             await self._coordinator.join(worker)
-            await worker.open(self._port)
+            await worker.open(*self._ports)
         except BaseException:
             self._forget(worker)
             await worker.kill()

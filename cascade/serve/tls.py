@@ -1,6 +1,6 @@
-"""Certificate and key files -> gRPC server credentials, which follow the files without a restart.
+"""Certificate and key files -> credentials of the server, for gRPC and for HTTP, which follow the files.
 
-gRPC asks for the certificate at each handshake, so that new connections get the new one and open ones go on. With a
+Both ask for the certificate at each handshake, so that new connections get the new one and open ones go on. With a
 client CA, callers without a certificate of it are refused in the handshake (mutual TLS).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -59,25 +60,56 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     )
 
 
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """The same for whatever serves by Python's own ``ssl``.
+
+    Raises:
+        TlsError: as :func:`server_credentials`.
+    """
+    return _Renewed(Watched("certificates", files.paths, lambda: _context(files), every_s=LOOK_EVERY_S))
+
+
+class _Renewed(ssl.SSLContext):
+    """Has each connection wrapped by the context that the files make at that time."""
+
+    def __new__(cls, watched: Watched[ssl.SSLContext]) -> _Renewed:
+        """Keeps ssl from taking the argument for a protocol."""
+        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def __init__(self, watched: Watched[ssl.SSLContext]) -> None:
+        self._watched = watched
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """What asyncio calls for each connection."""
+        return self._watched.get().wrap_bio(*arguments, **options)
+
+
 def _load(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
-    read = {path: _read(path) for path in files.paths}
+    _context(files)  # gRPC takes anything and then fails every handshake: this says what is wrong
+    pair = (_read(files.key), _read(files.certificate))
+    roots = _read(files.client_ca) if files.client_ca else None
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
+
+
+def _context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    for path in files.paths:
+        _read(path)
     try:
-        # gRPC takes anything and then fails every handshake: have the pair checked by who says what is wrong.
         context.load_cert_chain(files.certificate, files.key, password=_no_password)
     except ssl.SSLError as error:
         why = (error.reason or "not PEM").replace("_", " ").lower()
         raise TlsError(f"{files.certificate} and {files.key} are no certificate with its key: {why}") from None
     except OSError as error:
         raise TlsError(f"{files.certificate} or {files.key} cannot be read: {error.strerror}") from None
-    if files.client_ca is None:
-        return grpc.ssl_server_certificate_configuration([(read[files.key], read[files.certificate])])
-    try:
-        context.load_verify_locations(cadata=read[files.client_ca].decode("ascii"))
-    except (ssl.SSLError, ValueError):
-        raise TlsError(f"{files.client_ca} holds no certificates in PEM") from None
-    pair = (read[files.key], read[files.certificate])
-    return grpc.ssl_server_certificate_configuration([pair], root_certificates=read[files.client_ca])
+    if files.client_ca is not None:
+        try:
+            context.load_verify_locations(cadata=_read(files.client_ca).decode("ascii"))
+        except (ssl.SSLError, ValueError):
+            raise TlsError(f"{files.client_ca} holds no certificates in PEM") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _no_password() -> str:

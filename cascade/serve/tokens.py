@@ -112,7 +112,7 @@ def read(path: Path) -> tuple[Known, ...]:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TokenFileError(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or a number that Python does not read
         raise TokenFileError(f"{path}: {error}") from None
     known = []
     for name, keys in tree.items():

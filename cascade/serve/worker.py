@@ -16,10 +16,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prometheus_client import Metric
+from prometheus_client import CollectorRegistry, Metric
 
 from cascade.errors import AuditError, UnavailableError
 from cascade.observe import logs
+from cascade.observe.merged import registry_of
 from cascade.observe.metrics import Metrics
 from cascade.policy import Policy
 from cascade.policy.ledger import History
@@ -28,6 +29,8 @@ from cascade.serve.link import Link, Method
 from cascade.serve.participant import LocalParticipant
 from cascade.serve.server import Server, ignore
 from cascade.serve.used import Book
+
+SCRAPE_S = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -110,20 +113,26 @@ class _Running:
             config.load, self.server.adopt, self.server.tell_stage2, self._tell_of_hanging
         )
 
-    async def open(self, port: int) -> dict[str, str]:
-        """Listens on the shared port, answers from now on, and returns its models by stage.
+    async def open(self, port: int, http_port: int | None) -> dict[str, str]:
+        """Listens on the shared ports, answers from now on, and returns its models by stage.
 
         Raises:
-            CascadeError: the port cannot be used.
+            CascadeError: a port cannot be used.
         """
         self.server.bind(port)
+        if http_port is not None:
+            self.server.bind_http(http_port, shared=True)
         audit_log = RemoteAuditLog(self._link) if self._config.security.audit else None
-        await self.server.open(self.participant.live, RemoteControl(self._link), audit_log)
+        await self.server.open(self.participant.live, RemoteControl(self._link), audit_log, self._scrape_all)
         return self.server.models(self.participant.live)
 
     async def scrape(self) -> list[Metric]:
         """What was counted."""
         return list(self._metrics.registry.collect())
+
+    async def _scrape_all(self) -> CollectorRegistry:
+        """What all workers have counted."""
+        return registry_of(await self._link.call("scrape", timeout_s=SCRAPE_S))
 
     async def drain(self, seconds: float) -> None:
         """Takes nothing new, and gives the calls under way this long to end."""

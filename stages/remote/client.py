@@ -8,9 +8,8 @@ from threading import Lock
 from typing import Any
 
 import grpc
-import numpy as np
 
-from cascade.v1.stage_service_pb2 import DescribeRequest, DescribeResponse, ScoreRequest, TokenWindow
+from cascade.v1.stage_service_pb2 import DescribeRequest, DescribeResponse
 from cascade.v1.stage_service_pb2_grpc import StageServiceStub
 from stages.errors import ModelError, StageError, StageUnavailableError
 from stages.remote import wire
@@ -82,10 +81,11 @@ class RemoteStage:
         self._info, self._calibration = self._to_info(described), wire.to_calibration(described)
         on_gpu = described.model.device.startswith("cuda")
         self.batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
-        if not described.HasField("tokenizer"):
+        try:
+            self._tokenizer = wire.tokenizer_in(described)
+        except ModelError:
             self.close()
-            raise ModelError(f"{self._info.name}: its tokenizer is not one that another process can have")
-        self._tokenizer = wire.to_tokenizer(described.tokenizer)
+            raise
 
     @property
     def target(self) -> str:
@@ -120,22 +120,17 @@ class RemoteStage:
             StageError: it failed, or took too long.
         """
         connection = self._connection
-        request = ScoreRequest(
-            stage=self._name, windows=[TokenWindow(ids=window.ids, adapter=window.adapter) for window in windows]
-        )
+        request = wire.to_request(self._name, windows)
         try:
             response = connection.stub.Score(request, timeout=self._timeout_s, metadata=self._place.metadata)
         except grpc.RpcError as error:
             raise self._failure(error, connection.target) from None
         except ValueError:  # grpc's word for a channel that reconnect() has just closed
             raise StageUnavailableError(f"{self._info.name}: its process was replaced during the call") from None
-        if response.model.revision != self._info.revision:  # another server may have taken its place
-            raise StageError(f"{self._info.name}: {response.model.name}@{response.model.revision} answers in its place")
-        if len(response.windows) != len(windows):
-            raise StageError(f"{self._info.name}: {len(response.windows)} scores for {len(windows)} windows")
+        scores = wire.to_scores(self._info, len(windows), response)
         self.hangs = False
         self._count(connection, response.oom_halvings)
-        return [WindowScores(found.unsafe_logit, np.array(found.label_logits)) for found in response.windows]
+        return scores
 
     def reconnect(self, target: str) -> None:
         """Goes on with another process that serves the same model.

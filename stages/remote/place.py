@@ -79,8 +79,8 @@ def place_of(spec: str) -> Place:
     read = {name: _read(address, Path(options[name])) for name in FILES if name in options}
     token = read.get("token_file", b"").decode("ascii", "replace").strip()
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    own = {kind: read.get(kind) for kind in ("ca", "key", "cert")}
-    return Place(address, url.netloc, part, secure, **own, name=options.get("name", ""), metadata=metadata)
+    ca, key, cert = (read.get(kind) for kind in ("ca", "key", "cert"))
+    return Place(address, url.netloc, part, secure, ca, key, cert, options.get("name", ""), metadata)
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from cascade.v1 import stage_service_pb2
 from cascade.v1.model_service_pb2 import Model
 from stages.encoder import NetworkStage
+from stages.errors import ModelError, StageError
 from stages.runtime.sentences import SentencePieceTokenizer
 from stages.runtime.tokens import WindowTokenizer
-from stages.stage import Calibration, Calibrator, Isotonic, ModelInfo, Platt, Stage
+from stages.stage import Calibration, Calibrator, Isotonic, ModelInfo, Platt, Stage, Window, WindowScores
 
 Tokenizer = WindowTokenizer | SentencePieceTokenizer
 
@@ -77,6 +81,36 @@ def to_calibration(described: stage_service_pb2.DescribeResponse) -> Calibration
     own = _from_calibration(described.calibration)
     adapters = {name: _from_calibration(message) for name, message in described.adapter_calibrations.items()}
     return Calibration(own.unsafe, own.labels, own.length_penalty, adapters)
+
+
+def to_request(stage: str, windows: Sequence[Window]) -> stage_service_pb2.ScoreRequest:
+    """Asks for the scores of windows."""
+    tokens = [stage_service_pb2.TokenWindow(ids=window.ids, adapter=window.adapter) for window in windows]
+    return stage_service_pb2.ScoreRequest(stage=stage, windows=tokens)
+
+
+def to_scores(info: ModelInfo, count: int, response: stage_service_pb2.ScoreResponse) -> list[WindowScores]:
+    """The scores of so many windows.
+
+    Raises:
+        StageError: another model answers than was described, or the scores are not as many.
+    """
+    if response.model.revision != info.revision:  # another server may have taken its place
+        raise StageError(f"{info.name}: {response.model.name}@{response.model.revision} answers in its place")
+    if len(response.windows) != count:
+        raise StageError(f"{info.name}: {len(response.windows)} scores for {count} windows")
+    return [WindowScores(found.unsafe_logit, np.array(found.label_logits)) for found in response.windows]
+
+
+def tokenizer_in(described: stage_service_pb2.DescribeResponse) -> Tokenizer:
+    """The tokenizer of a described model.
+
+    Raises:
+        ModelError: there is none in it.
+    """
+    if not described.HasField("tokenizer"):
+        raise ModelError(f"{described.model.name}: its tokenizer is not one that another process can have")
+    return to_tokenizer(described.tokenizer)
 
 
 def to_tokenizer(message: stage_service_pb2.Tokenizer) -> Tokenizer:

@@ -23,7 +23,7 @@ def observed(tmp_path_factory):
     policy.write_text(re.sub(r"(?ms)^\[certificate.*|^\[reference.*?(?=^\[(?!reference)|\Z)", "", text) + REFERENCE)
     collector = Collector()
     flags = ["--metrics-port", "0", "--access-log", "--audit-log", "audit.jsonl", "--policy", "policy.toml"]
-    command = [*COMMAND, "serve", "--port", "0", "--otel-endpoint", collector.endpoint, *flags]
+    command = [*COMMAND, "serve", "--port", "0", "--http-port", "0", "--otel-endpoint", collector.endpoint, *flags]
     server = ServerProcess(command, folder, OTEL_BSP_SCHEDULE_DELAY="100", OTEL_SERVICE_NAME="cascade-under-test")
     yield SimpleNamespace(server=server, collector=collector)
     server.close()

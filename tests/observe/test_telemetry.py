@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import time
-from urllib.request import urlopen
+from contextlib import suppress
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import grpc
 import pytest
@@ -31,6 +33,18 @@ def tree(spans):
     """The names of spans by the names of those that they lie in; outside of ours it is the caller's span id."""
     names = {span.span_id: span.name for span in spans}
     return [(names.get(span.parent_span_id, span.parent_span_id.hex()), span.name) for span in spans]
+
+
+def test_a_check_over_http_is_the_same_trace(observed):
+    where, method = f"http://127.0.0.1:{observed.server.http_port}/v1/check", "cascade.v1.CascadeService/Check"
+    for number, body, code in ((0xB1, b'{"text": "How do I kill the process?"}', 0), (0xB2, b"{}", 3)):
+        metadata, trace, caller = parent(number)
+        headers = {"content-type": "application/json", **dict(metadata)}
+        with suppress(HTTPError), urlopen(Request(where, body, headers), timeout=60):
+            pass
+        spans = observed.collector.wait_for(trace)
+        assert (caller, method) in tree(spans)
+        assert [facts(span)["rpc.grpc.status_code"] for span in spans if span.name == method] == [code]
 
 
 def test_a_check_is_a_trace_within_the_callers(observed):

@@ -10,12 +10,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("cascade", "stages", "training")
+PEERS = "cascade/bench/peers/apps"  # programs for other servers, which run in environments of their own
 
 # Modules that need an extra as soon as they load, and which. The service imports them only inside functions.
 OPTIONAL = {
+    "cascade.gateways.bodies": "http",
+    "cascade.gateways.calling": "http",
+    "cascade.gateways.console": "http",
+    "cascade.gateways.context": "http",
+    "cascade.gateways.forms": "http",
+    "cascade.gateways.http": "http",
+    "cascade.gateways.listener": "http",
+    "cascade.gateways.openai": "http",
     "cascade.observe.push": "otel",
     "cascade.observe.telemetry": "otel",
+    "cascade.gateways.ray_serve.app": "ray",
     "cascade.scan.parquet": "parquet",
+    "cascade.scan.places": "ray",
+    "cascade.scan.ray_engine": "ray",
+    "cascade.scan.shards": "ray",
+    "cascade.scan.worker": "ray",
     "stages.constitutional.network": "gpu",
     "stages.duoguard.network": "gpu",
     "stages.hazard.legacy9_network": "gpu",
@@ -46,7 +60,7 @@ def sources(root: Path = ROOT) -> dict[str, Path]:
     found = {}
     for package in PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
-            if path.stem.endswith(("_pb2", "_pb2_grpc")):
+            if path.stem.endswith(("_pb2", "_pb2_grpc")) or path.parent == root / PEERS:
                 continue
             parts = path.relative_to(root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path

@@ -27,11 +27,11 @@ def test_stubs_are_what_make_proto_generates(tmp_path: Path) -> None:
     # -o: the environment is not remade here; this test runs in whichever one runs it.
     done = run("make", "-o", ".venv-dev/.installed", "proto", f"DEV_PYTHON={sys.executable}", f"PROTO_OUT={tmp_path}")
     assert done.returncode == 0, done.stderr
-    generated = stubs(tmp_path / "cascade/v1")
-    assert len(generated) == 3 * len(list((ROOT / "protos/cascade/v1").glob("*.proto")))
-    committed = stubs(ROOT / "cascade/v1")
-    different = [name for name in sorted(generated | committed) if generated.get(name) != committed.get(name)]
-    assert different == [], "run `make proto`"
+    for folder in ("cascade/v1", "cascade/gateways"):
+        generated, committed = stubs(tmp_path / folder), stubs(ROOT / folder)
+        assert len(generated) == 3 * len(list((ROOT / "protos" / folder).glob("*.proto")))
+        different = [name for name in sorted(generated | committed) if generated.get(name) != committed.get(name)]
+        assert different == [], "run `make proto`"
 
 
 def test_buf_finds_the_contract_clean() -> None:

@@ -53,6 +53,7 @@ FITTING = {
     "training.delegation": ("cascade.routing", "cascade.tune"),
     "training.routing_report": ("cascade.tune",),
     "training.compare_merges": ("cascade.merging", "cascade.policy", "cascade.tune"),
+    "training.compare_stage2": ("cascade.policy", "cascade.tune"),
     # judges with models alone, as the server does
     "training.table": ("cascade.build", "cascade.bulk", "cascade.content", "cascade.pipeline", "cascade.v1"),
     "training.data.written": ("cascade.text",),  # writes exchanges as the pipeline reads them

@@ -46,6 +46,8 @@ def test_the_wheel_holds_the_packages_the_weights_and_the_licences(wheel: Path) 
     weights = {str(path.relative_to(ROOT)) for path in (ROOT / "stages/weights").rglob("*") if path.is_file()}
     assert any(name.endswith(".onnx") for name in weights)
     assert weights <= set(names)
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "cascade/gateways/console/page").iterdir()}
+    assert page <= set(names)
     assert {f"{info}/licenses/LICENSE", f"{info}/licenses/stages/weights/LICENSE", "cascade/py.typed"} <= set(names)
 
 

@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READY = re.compile(
-    r"ready grpc=(127\.0\.0\.1|0\.0\.0\.0):(?P<port>\d+)( metrics=127\.0\.0\.1:(?P<metrics>\d+))? "
+    r"ready grpc=(127\.0\.0\.1|0\.0\.0\.0):(?P<port>\d+)( metrics=127\.0\.0\.1:(?P<metrics>\d+))?"
+    r"( http=(127\.0\.0\.1|0\.0\.0\.0):(?P<http>\d+))? "
     r"stage1=(?P<stage1>\S+@\S+) stage2=(?P<stage2>none|\S+@\S+)"
 )
 FAKE_SERVER = [sys.executable, str(Path(__file__).parent / "fake_server.py")]
@@ -49,7 +50,7 @@ class ServerProcess:
             self.kill()
             raise AssertionError(f"not ready: {self.first_line!r}\n{self.log.read_text()}")
         self.port = int(self.ready["port"])
-        self.metrics_port = self.ready["metrics"]
+        self.metrics_port, self.http_port = self.ready["metrics"], self.ready["http"]
         where = f"127.0.0.1:{self.port}"
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         if credentials is None:

@@ -33,6 +33,7 @@ parser.add_argument("--state-dir", type=Path)
 parser.add_argument("--watch", type=int, default=1, help="0: files are not watched")
 parser.add_argument("--workers", type=int, default=1)
 parser.add_argument("--rate", type=float, help="contents a second of a caller")
+parser.add_argument("--http", type=int, default=0, help="1: HTTP, too")
 parser.add_argument("--audit", type=Path, help="audit log")
 
 
@@ -51,7 +52,7 @@ def main():
             audit = AuditSettings(FileSettings(options.audit), options.audit.with_suffix(".salt"))
         stages = {"stage1": options.folder or "fake"} | ({} if options.alone else {"stage2": "fake"})
         config = Config(
-            endpoint=Endpoint("127.0.0.1", 0, 0, options.drain_s),
+            endpoint=Endpoint("127.0.0.1", 0, 0, options.drain_s, http_port=0 if options.http else None),
             sources=Sources(policy, stages),
             load=load,
             state_dir=options.state_dir,

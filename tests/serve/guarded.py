@@ -6,6 +6,7 @@ import time
 
 import grpc
 
+from cascade.gateways.surfaces import Surfaces
 from cascade.live import Live
 from cascade.observe.metrics import Metrics
 from cascade.serve.admission import AdmissionSettings
@@ -19,17 +20,26 @@ from tests.fakes import fake_pipeline
 class Guarded:
     """A server as ``security`` and ``admission`` say, with a pipeline of fakes and no one to change it.
 
-    ``make``, which runs on the server's event loop, makes it of the other options.
+    ``make``, which runs on the server's event loop, makes it of the other options. With ``http`` it answers HTTP, too.
     """
 
-    def __init__(self, security=Security(), *, admission=AdmissionSettings(), make=fake_pipeline, **pipeline):  # noqa: B008 - frozen
+    def __init__(
+        self,
+        security=Security(),  # noqa: B008 - frozen
+        *,
+        admission=AdmissionSettings(),  # noqa: B008 - frozen
+        http=False,
+        surfaces=None,
+        **pipeline,
+    ):
         self.metrics = Metrics()
-        self._make, self._admission = make, admission
+        self._make = pipeline.pop("make", fake_pipeline)
+        self._admission, self._surfaces = admission, surfaces or Surfaces()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         try:
-            self.address = self._run(self._start(security, pipeline))
+            self.address = self._run(self._start(security, http, pipeline))
         except BaseException:
             self._end()
             raise
@@ -51,14 +61,18 @@ class Guarded:
     def _run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
-    async def _start(self, security, pipeline):
+    async def _start(self, security, http, pipeline):
         self._audit_log = security.open_audit_log()
         self._live = Live(self._make(**pipeline))
         self.pipeline = self._live.pipeline
-        endpoint = Endpoint("127.0.0.1", 0, None, 0)
-        config = Config(endpoint, sources=None, load=None, security=security, admission=self._admission)
+        endpoint = Endpoint("127.0.0.1", 0, None, 0, http_port=0 if http else None)
+        config = Config(
+            endpoint, sources=None, load=None, security=security, admission=self._admission, surfaces=self._surfaces
+        )
         self._server = Server(config, self.metrics)
         address = self._server.bind(0)
+        if http:
+            self.http = self._server.bind_http(0)
         await self._server.open(self._live, None, self._audit_log)
         self._server.adopt(self._live.pipeline)
         return address

@@ -72,7 +72,8 @@ def code_of(channel, name, metadata):
 
 def test_every_service_has_its_scope():
     services = {name.partition("/")[0] for name in METHODS}
-    assert set(SERVICES) == services <= set(SCOPES) <= services | set(METHODS)
+    ours = {name for name in SCOPES if name.startswith("cascade.v1.")}  # the others are other standards'
+    assert set(SERVICES) == services <= ours <= services | set(METHODS)
     assert scope_of("cascade.v2.NewService/Do") is Scope.ADMIN, "what nobody has thought of"
 
 

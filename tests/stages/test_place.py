@@ -154,6 +154,7 @@ def eventually(remote: RemoteStage) -> float:
         ("grpcs://localhost:1?cert=x", "go together"),
         ("grpcs://localhost:1?ca=missing.pem", "missing.pem: No such file"),
         ("grpc://localhost:1?ca=x", "belong to grpcs"),
+        ("grpc://localhost:1?name=x", "belong to grpcs"),
         ("grpcs://user:secret@localhost:1", "HOST:PORT"),
     ],
 )
@@ -169,4 +170,5 @@ def test_what_an_address_says() -> None:
     assert place_of("grpc://[::1]:50051").target == "[::1]:50051"
     assert place_of("grpc://10.0.0.7:50051?insecure=yes").secure is False
     assert (place_of("grpcs://gpu.example:1").secure, place_of("grpcs://gpu.example:1/stage1").part) == (True, "stage1")
+    assert (place_of("grpcs://gpu.example:1").name, place_of("grpcs://gpu.example:1?name=a.b").name) == ("", "a.b")
     assert not any(map(is_place, ("tinysafe", "owner/name", "/a/folder", "grpc:/x")))
