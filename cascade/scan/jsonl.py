@@ -19,10 +19,11 @@ _LOOKED_AT = 100
 
 @dataclass(frozen=True)
 class JsonLines:
-    """A ``.jsonl`` or ``.jsonl.gz`` file."""
+    """A ``.jsonl`` or ``.jsonl.gz`` file; ``first`` is the number of its first row if it is a piece of another file."""
 
     path: Path
     fields: Fields
+    first: int = 1
 
     @property
     def size(self) -> int:
@@ -31,8 +32,9 @@ class JsonLines:
 
     def records(self) -> Iterator[Record]:
         """Reads the rows; see :class:`~cascade.scan.records.Source`."""
-        self._require_fields()
-        for number, (line, position) in enumerate(self._lines(), 1):
+        if self.first == 1:
+            self._require_fields()
+        for number, (line, position) in enumerate(self._lines(), self.first):
             row = _parse(line)
             if row is None:
                 yield Record(number, position, str(number), problem="the line is not a JSON object")
@@ -43,7 +45,7 @@ class JsonLines:
     def write(self, outcomes: Iterator[Outcome], out: Path) -> None:
         """Writes the rows with their outcomes; a line that is no object becomes one with its number as id."""
         with _create(out) as file:
-            for number, ((line, _), outcome) in enumerate(paired(self._lines(), outcomes), 1):
+            for number, ((line, _), outcome) in enumerate(paired(self._lines(), outcomes), self.first):
                 row = _parse(line) or {}
                 if row.get(self.fields.id) is None:
                     row[self.fields.id] = number

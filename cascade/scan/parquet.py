@@ -25,10 +25,11 @@ _ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Parquet:
-    """A ``.parquet`` file; it is read and written in batches of rows."""
+    """A ``.parquet`` file; it is read and written in batches of rows. ``first`` as of JSON lines."""
 
     path: Path
     fields: Fields
+    first: int = 1
 
     @cached_property
     def size(self) -> int:
@@ -47,8 +48,8 @@ class Parquet:
             for name in (self.fields.text, self.fields.response):
                 if name in wanted and not _is_text(schema.field(name).type):
                     raise ScanUsageError(f"{self.path}: column '{name}' holds {schema.field(name).type}, not strings")
-            numbers = count(1)
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+            numbers = count(self.first)
+            for batch in self._batches(file, columns=wanted):
                 for index in range(batch.num_rows):
                     number = next(numbers)
                     try:
@@ -69,11 +70,11 @@ class Parquet:
             schema = pa.schema([*kept, *added], metadata=file.schema_arrow.metadata)
             done = 0
             with pq.ParquetWriter(out, schema) as writer:
-                for batch in file.iter_batches(_ROWS_AT_ONCE):
+                for batch in self._batches(file):
                     of_batch = list(islice(outcomes, batch.num_rows))
                     if len(of_batch) < batch.num_rows:
                         raise ScanError("the input has more rows than when they were scored")
-                    numbers = pa.array(range(done + 1, done + batch.num_rows + 1), pa.int64())
+                    numbers = pa.array(range(self.first + done, self.first + done + batch.num_rows), pa.int64())
                     columns = [self._column(batch, field, numbers) for field in kept]
                     columns.append(pa.array([_text(outcome.result) for outcome in of_batch], pa.string()))
                     columns.append(pa.array([_text(outcome.error) for outcome in of_batch], pa.string()))
@@ -90,6 +91,18 @@ class Parquet:
         if field.name == self.fields.id and column.null_count and fillable and not pa.types.is_dictionary(field.type):
             return pc.coalesce(column, numbers.cast(field.type))
         return column
+
+    def _batches(self, file: Any, **options: Any) -> Iterator[Any]:
+        """Batches of rows; a file may be broken anywhere."""
+        batches = file.iter_batches(_ROWS_AT_ONCE, **options)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (OSError, pa.ArrowException) as error:
+                raise ScanError(f"{self.path}: {error}") from error
+            if batch is None:
+                return
+            yield batch
 
     def _open(self) -> Any:
         try:

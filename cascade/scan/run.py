@@ -74,10 +74,7 @@ class Job:
             return Scanned(part.done, part.bad, resumed)
 
     def _identity(self, pipeline: Pipeline) -> dict[str, str]:
-        """What the outcomes depend on: a part file with other values is of another scan."""
-        models = {f"model of {name}": fingerprint(b.stage.info.files) for name, b in pipeline.stages.items()}
-        fields = {f"{name} field": value for name, value in asdict(self.fields).items()}
-        return {"input": file_hash(self.path), "policy": pipeline.policies.get().revision} | models | fields
+        return {"input": file_hash(self.path)} | identity(pipeline, self.fields)
 
     def _write(self, part: Part) -> None:
         """Writes OUT under another name, gives it its own in one step, and removes the part file."""
@@ -92,8 +89,21 @@ class Job:
         part.path.unlink()
 
 
-def open_job(path: Path, out: Path, fields: Fields) -> Job:
+def identity(pipeline: Pipeline, fields: Fields) -> dict[str, str]:
+    """What the outcomes depend on beside the input: what was begun with other values is of another scan."""
+    models = {f"model of {name}": fingerprint(b.stage.info.files) for name, b in pipeline.stages.items()}
+    named = {f"{name} field": value for name, value in asdict(fields).items()}
+    return {"policy": pipeline.policies.get().revision} | models | named
+
+
+def open_job(path: Path, out: Path, fields: Fields, first: int = 1) -> Job:
     """Looks at the files, before any model is loaded.
+
+    Args:
+        path: the input.
+        out: the output.
+        fields: names of the input's columns or keys.
+        first: number of the input's first row, if it is a piece of another file.
 
     Raises:
         ScanUsageError: the formats are unknown or differ, both files are the same, or a field is not there.
@@ -106,18 +116,18 @@ def open_job(path: Path, out: Path, fields: Fields) -> Job:
         raise ScanUsageError(f"{out.parent}: no such folder")
     if out.is_dir() or (out.exists() and out.samefile(path)):
         raise ScanUsageError(f"{out}: is a folder, or the input itself")
-    source = _open(path, fields)
+    source = _open(path, fields, first)
     next(source.records(), None)  # the first record comes after the fields were looked for
     return Job(path, out, fields, source)
 
 
-def _open(path: Path, fields: Fields) -> Source:
+def _open(path: Path, fields: Fields, first: int) -> Source:
     kind = _format(path)
     if kind == "parquet":
         from cascade.scan.parquet import Parquet
 
-        return Parquet(path, fields)
-    return Csv(path, fields) if kind == "csv" else JsonLines(path, fields)
+        return Parquet(path, fields, first)
+    return Csv(path, fields) if kind == "csv" else JsonLines(path, fields, first)
 
 
 def _format(path: Path) -> str:

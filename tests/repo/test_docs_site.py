@@ -38,6 +38,7 @@ OTHERS = {
     "systemd-sysusers",
 }
 OTHERS.add("/opt/cascade/bin/pip")
+SETTING = re.compile(r"^[A-Z_]+=\S+ ", re.MULTILINE)  # of the environment, before a command
 OURS = re.compile(r"^(deploy|docs|clients)/\S+$")
 
 
@@ -54,7 +55,7 @@ def blocks(*kinds):
 
 def lines():
     """The shell's lines, with lines that go on joined, by page."""
-    joined = ((where, code.replace("\\\n", " ")) for where, (code, _) in blocks("sh", "bash").items())
+    joined = ((where, SETTING.sub("", code.replace("\\\n", " "))) for where, (code, _) in blocks("sh", "bash").items())
     return [(where, line) for where, code in joined for line in code.splitlines() if line.strip()]
 
 

@@ -1,0 +1,1 @@
+"""The service as a Ray Serve application: Ray's gRPC proxy -> ingress (stage 1, pipeline) -> stage 2's deployment."""
