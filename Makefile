@@ -43,6 +43,7 @@ serve: install ## install, then serve on 127.0.0.1:50051; options: make serve AR
 
 # --- developing --------------------------------------------------------------------------------------------------
 
+# What xds-protos has of others' packages is theirs to bring, so that it goes.
 # torch goes first and pinned alone: a range, or another package asking for it, may bring a build several GB larger.
 $(DEV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(DEV)" >&2
@@ -50,6 +51,7 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,parquet,otel,http,docs,dev]'
 	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(DEV)/xds '$(XDS)'
+	@rm -rf $(DEV)/xds/google $(DEV)/xds/opentelemetry
 	@touch $@
 
 # One thread a worker: torch's threads spin while they wait, and those of two workers starve each other on two cores.
@@ -78,7 +80,7 @@ clients: $(DEV)/.installed ## build and test the clients whose toolchain is ther
 $(RAY)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(RAY)
 	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]' \
-		hypothesis psutil pytest pytest-asyncio pytest-timeout
+		hypothesis 'moto[server]>=5.2,<6' psutil pytest pytest-asyncio pytest-timeout
 	@touch $@
 
 .PHONY: ray

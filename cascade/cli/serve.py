@@ -15,6 +15,7 @@ import typer
 from cascade.cli import gateways, observing
 from cascade.cli import security as guards
 from cascade.cli.options import HAZARD, NONE, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Stage2, Threads
+from cascade.cli.runtimes import CpuRuntime, Runtime, Stage1Runtime, Stage2Runtime, chosen, require_openvino
 
 if TYPE_CHECKING:
     from cascade.serve.stage_host import HostedStage
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 CPU = "cpu"
 CONNECTION_AGE_S = 300.0
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-class Runtime(StrEnum):
-    """What runs the network of stage 2."""
-
-    onnxruntime = "onnxruntime"
-    torch = "torch"
 
 
 class Dtype(StrEnum):
@@ -68,13 +62,8 @@ def serve(
     token_file: guards.TokenFile = None,
     stage1: Stage1 = TINYSAFE,
     stage2: Stage2 = HAZARD,
-    runtime: Annotated[
-        Runtime | None,
-        typer.Option(
-            help="What runs stage 2: torch runs it in a process of its own. Default: torch on a GPU, else onnxruntime.",
-            show_default=False,
-        ),
-    ] = None,
+    runtime: Stage2Runtime = None,
+    stage1_runtime: Stage1Runtime = CpuRuntime.onnxruntime,
     device: Annotated[
         str, typer.Option(help="Where stage 2 runs: cpu, cuda or cuda:N. Stage 1 runs on the CPU.")
     ] = CPU,
@@ -184,7 +173,7 @@ def serve(
     """Serve the cascade over gRPC until SIGTERM or SIGINT.
 
     When every stage has answered a warm-up, one line goes to stdout:
-    `ready grpc=HOST:PORT [metrics=HOST:PORT] [http=HOST:PORT] stage1=NAME@REVISION stage2=NAME@REVISION`. Logs are
+    `ready grpc=HOST:PORT [http=HOST:PORT] [metrics=HOST:PORT] stage1=NAME@REVISION stage2=NAME@REVISION`. Logs are
     JSON on stderr.
     """
     # gRPC's own lines would break the JSON on stderr; what goes wrong there comes back as an exception or a status.
@@ -193,8 +182,8 @@ def serve(
 
     device = "cuda" if gpu and device == CPU else device
     hosted = _hosted(stage2, runtime, device, dtype, gpu_memory_mb, adapter or [], threads, log_level)
-    if workers > 1 and hosted is None:
-        hosted = _shared(stage2, threads, log_level, allow_score_drift)
+    require_openvino(stage1_runtime, "--stage1-runtime")
+    require_openvino(runtime, "--runtime")
     gateways.require_http(http_port)
     endpoint = Endpoint(host, port, metrics_port, drain_s, metrics_host, http_port)
     guards.check_public(endpoint, tls_cert, insecure_public)
@@ -212,6 +201,11 @@ def serve(
     from cascade.serve.sources import Sources
 
     logs.configure(log_level.value, access=access_log)
+    runtimes = {"stage1": chosen(stage1, stage1_runtime, allow_score_drift)}
+    if hosted is None:
+        runtimes["stage2"] = chosen(stage2, runtime, allow_score_drift)
+        if workers > 1:
+            hosted = _shared(stage2, threads, log_level, allow_score_drift, runtimes["stage2"])
     load = partial(
         build_pipeline,
         stage1_spec=stage1,
@@ -224,6 +218,7 @@ def serve(
         ),
         threads=max(1, (threads or usable_cores()) // workers),
         allow_score_drift=allow_score_drift,
+        runtimes=runtimes,
         stage2_batch_tokens=hosted.batch_tokens if hosted else 0,
         cache_entries=cache_entries,
         cache_bytes=cache_mb * 2**20,
@@ -283,17 +278,19 @@ def _hosted(
     if not DEVICE.fullmatch(device):
         raise typer.BadParameter(f"{device} is no device: cpu, cuda or cuda:N is", param_hint="--device")
     on_gpu = device != CPU
-    if on_gpu and runtime is Runtime.onnxruntime:
-        raise typer.BadParameter("onnxruntime runs on the CPU only: leave it out, or say torch", param_hint="--runtime")
+    if on_gpu and runtime not in (None, Runtime.torch):
+        raise typer.BadParameter(f"{runtime} runs on the CPU only: leave it out, or say torch", param_hint="--runtime")
     if memory_mb is not None and not on_gpu:
         raise typer.BadParameter("it bounds a GPU's memory: say --gpu too", param_hint="--gpu-memory-mb")
+    here = stage2 != NONE and not is_place(stage2)
+    if not here and (on_gpu or runtime in (Runtime.torch, Runtime.openvino)):
+        what = Runtime.torch if on_gpu else runtime
+        raise typer.BadParameter(f"there is no stage 2 here that could run on {what}", param_hint="--stage2")
     if not on_gpu and runtime is not Runtime.torch:
         for given, hint in ((adapters, "--adapter"), (dtype, "--dtype")):
             if given:
                 raise typer.BadParameter("needs --gpu or --runtime torch", param_hint=hint)
         return None
-    if stage2 == NONE or is_place(stage2):
-        raise typer.BadParameter("there is no stage 2 here that could run on torch", param_hint="--stage2")
     require_packages("--gpu" if on_gpu else "--runtime torch")
 
     from cascade.cores import usable_cores
@@ -310,8 +307,10 @@ def _hosted(
     )
 
 
-def _shared(stage2: str, threads: int | None, log_level: LogLevel, allow_score_drift: bool) -> HostedStage | None:
-    """The one process of stage 2 that workers share, on ONNX Runtime; None if stage 2 is elsewhere or nowhere."""
+def _shared(
+    stage2: str, threads: int | None, log_level: LogLevel, allow_score_drift: bool, runtime: str
+) -> HostedStage | None:
+    """The one process of stage 2 that workers share; None if stage 2 is elsewhere or nowhere."""
     from cascade.cores import usable_cores
     from cascade.serve.stage_host import HostedStage
     from stages.remote.place import is_place
@@ -322,7 +321,7 @@ def _shared(stage2: str, threads: int | None, log_level: LogLevel, allow_score_d
         spec=stage2,
         threads=threads or usable_cores(),
         log_level=log_level.value,
-        runtime=Runtime.onnxruntime.value,
+        runtime=runtime,
         allow_score_drift=allow_score_drift,
     )
 

@@ -262,14 +262,14 @@ async def serve(config: Config, announce: Callable[[str], None]) -> None:
         stack.push_async_callback(server.close)
         address = server.bind(endpoint.port)
         ready, places = f"ready grpc={address}", {"grpc": address}
-        if endpoint.metrics_port is not None:
-            port, stop_metrics = metrics.serve(endpoint.metrics_host, endpoint.metrics_port)
-            stack.callback(stop_metrics)
-            ready += f" metrics={endpoint.metrics_address(port)}"
         if endpoint.http_port is not None:
             places["http"] = server.bind_http(endpoint.http_port)
             ready += f" http={places['http']}"
             await server.open_http()
+        if endpoint.metrics_port is not None:
+            port, stop_metrics = metrics.serve(endpoint.metrics_host, endpoint.metrics_port)
+            stack.callback(stop_metrics)
+            ready += f" metrics={endpoint.metrics_address(port)}"
         coordinator = Coordinator(config, metrics.registry)
         stack.push_async_callback(coordinator.close)
         participant = LocalParticipant(config.load, server.adopt, server.tell_stage2, coordinator.stage2_hangs)

@@ -40,14 +40,14 @@ class HostedStage:
 
     Attributes:
         spec: an embedded name, a model folder or a hub id.
-        threads: CPU threads of torch; batches at a time of ONNX Runtime, each on one thread.
+        threads: CPU threads of torch; batches at a time of the other runtimes, each on one thread.
         stage: the part that it plays.
         device: "cpu", "cuda" or "cuda:N".
         dtype: "float32" or "bfloat16"; None for what the device does best.
         adapters: adapter folders by name.
         memory_mb: the most memory of the GPU; None for all.
         log_level: the least that it logs.
-        runtime: "torch" or "onnxruntime".
+        runtime: "torch", "onnxruntime" or "openvino".
         allow_score_drift: see :func:`stages.registry.load_stage`; torch has a bound of its own.
     """
 

@@ -78,8 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _load(options: argparse.Namespace) -> Stage:
-    if options.runtime == "onnxruntime":
-        return load_stage(options.spec, allow_score_drift=options.allow_score_drift)
+    if options.runtime != "torch":
+        return load_stage(
+            options.spec,
+            allow_score_drift=options.allow_score_drift,
+            runtime=options.runtime,
+            calls=options.threads,
+        )
     require_device(options.device)
     limit_memory(options.device, options.memory_mb)
     _set_threads(options.threads)
@@ -95,12 +100,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--adapter", action="append", default=[], type=_adapter, help="NAME=PATH, repeatable")
     parser.add_argument("--memory-mb", type=int, help="the most memory of the GPU")
     parser.add_argument(
-        "--threads", type=int, required=True, help="CPU threads of torch; batches at a time of ONNX Runtime"
+        "--threads", type=int, required=True, help="CPU threads of torch; batches at a time of the other runtimes"
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: what the device does best")
     parser.add_argument("--batch-tokens", type=int, required=True, help="tokens of a batch, padding included")
-    parser.add_argument("--runtime", default="torch", choices=("torch", "onnxruntime"), help="what runs the network")
-    parser.add_argument("--allow-score-drift", action="store_true", help="for ONNX Runtime: golden texts may differ")
+    runtimes = ("torch", "onnxruntime", "openvino")
+    parser.add_argument("--runtime", default="torch", choices=runtimes, help="what runs the network")
+    parser.add_argument("--allow-score-drift", action="store_true", help="not for torch: golden texts may differ")
     parser.add_argument("--with-parent", action="store_true", help="end when stdin ends")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser.parse_args(arguments)
@@ -126,7 +132,7 @@ def warm_up(stage: Stage) -> None:
 
 async def _serve(stage: Stage, options: argparse.Namespace, report: TextIO) -> None:
     stop = _stop_when_told(options.with_parent)
-    threads = options.threads if options.runtime == "onnxruntime" else 1  # torch has threads of its own
+    threads = options.threads if options.runtime != "torch" else 1  # torch has threads of its own
     # Whoever calls has a timeout, and this process replaced if it hangs: it must not look as if it only failed.
     batcher = Batcher(stage, threads=threads, max_tokens_per_batch=options.batch_tokens, timeout_s=inf)
     server = grpc.aio.server(options=OPTIONS)

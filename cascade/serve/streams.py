@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 from google.protobuf.message import Message
 
 from cascade.errors import OverloadedError, StreamIdleError
@@ -73,7 +74,10 @@ class Stream:
         """What sends messages to the caller."""
 
         async def touching(message: Any) -> None:
-            await send(message)
+            try:
+                await send(message)
+            except grpc.aio.InternalError:  # the caller is gone: grpc is about to say so, by cancelling the handler
+                await self._loop.create_future()
             self._touch()
 
         return touching

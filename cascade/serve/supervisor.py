@@ -62,12 +62,12 @@ async def supervise(config: Config, announce: Callable[[str], None]) -> None:
         stack.push_async_callback(coordinator.close)
         crew = Crew(config, coordinator, (port, http_port), audit_log, registry)
         stack.push_async_callback(crew.kill)
+        if http_port is not None:
+            ready += f" http={endpoint.address(http_port)}"
         if endpoint.metrics_port is not None:
             metrics_port, stop_metrics = metrics.serve(registry, endpoint.metrics_host, endpoint.metrics_port)
             stack.push_async_callback(asyncio.to_thread, stop_metrics)
             ready += f" metrics={endpoint.metrics_address(metrics_port)}"
-        if http_port is not None:
-            ready += f" http={endpoint.address(http_port)}"
         log.info("loading", extra={"grpc": endpoint.address(port), "workers": config.workers})
         await crew.start()
         if stop.is_set():

@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 READY = re.compile(
-    r"ready grpc=(127\.0\.0\.1|0\.0\.0\.0):(?P<port>\d+)( metrics=127\.0\.0\.1:(?P<metrics>\d+))?"
-    r"( http=(127\.0\.0\.1|0\.0\.0\.0):(?P<http>\d+))? "
+    r"ready grpc=(127\.0\.0\.1|0\.0\.0\.0):(?P<port>\d+)"
+    r"( http=(127\.0\.0\.1|0\.0\.0\.0):(?P<http>\d+))?( metrics=127\.0\.0\.1:(?P<metrics>\d+))? "
     r"stage1=(?P<stage1>\S+@\S+) stage2=(?P<stage2>none|\S+@\S+)"
 )
 FAKE_SERVER = [sys.executable, str(Path(__file__).parent / "fake_server.py")]

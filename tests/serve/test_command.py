@@ -139,7 +139,10 @@ def test_gpu_memory_is_bounded_as_a_share_of_what_there_is(monkeypatch):
     ("arguments", "word"),
     [
         (["--device", "tpu"], "cuda:N"),
-        (["--runtime", "openvino"], "onnxruntime"),
+        (["--runtime", "tpu"], "onnxruntime"),
+        (["--stage1-runtime", "torch"], "openvino"),
+        (["--gpu", "--runtime", "openvino"], "--runtime"),
+        (["--runtime", "openvino", "--stage2", "none"], "--stage2"),
         (["--device", "cuda", "--runtime", "onnxruntime"], "--runtime"),
         (["--gpu-memory-mb", "100"], "--gpu-memory-mb"),
         (["--adapter", "a=b"], "--runtime torch"),
