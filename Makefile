@@ -16,6 +16,8 @@ DOCS_OUT ?= docs/cli.md
 SITE_OUT ?= build/site
 RECIPE ?= tinysafe
 OUT ?= runs/$(RECIPE)
+ROUNDS ?= 5
+CALLS ?= 200000
 
 .PHONY: help
 help: ## list the targets
@@ -49,7 +51,7 @@ $(DEV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(DEV)" >&2
 	@$(PYTHON) -m venv $(DEV)
 	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,parquet,otel,http,docs,dev]'
+	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,parquet,otel,http,openvino,docs,dev]'
 	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(DEV)/xds '$(XDS)'
 	@rm -rf $(DEV)/xds/google $(DEV)/xds/opentelemetry
 	@touch $@
@@ -67,6 +69,20 @@ bench: $(DEV)/.installed ## measure start-up, memory and latency of the server a
 .PHONY: overload
 overload: $(DEV)/.installed ## send five times what the server can answer; options: make overload ARGS="20"
 	@$(DEV_PYTHON) -m tests.bench.overload $(ARGS)
+
+.PHONY: chaos
+chaos: export OMP_NUM_THREADS = 1
+chaos: $(DEV)/.installed ## attack servers: callers that vanish, broken frames, kills, full disks, clocks that jump; ROUNDS=5
+	@ROUNDS=$(ROUNDS) $(DEV_PYTHON) -m pytest --timeout 1800 tests/chaos tests/chaos/real_models.py \
+		$(addsuffix .py,$(addprefix tests/serve/test_,audit failures hostile quotas reload workers)) $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(DEV)/.installed ## feed a million inputs to all that reads, 20,000 to a server: ARGS="--inputs 30000 --live 2000"
+	@$(DEV_PYTHON) -m tests.fuzz.run $(ARGS)
+
+.PHONY: soak
+soak: $(DEV)/.installed ## send 200,000 calls and see that memory stays what it is; options: make soak CALLS=20000
+	@$(DEV_PYTHON) -m tests.soak.run $(CALLS) $(ARGS)
 
 .PHONY: analogues
 analogues: $(DEV)/.installed ## train each seed's recipe on a tiny backbone, score it alone and as either stage

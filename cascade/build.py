@@ -15,6 +15,7 @@ from cascade.errors import ModelError
 from cascade.limits import Limits
 from cascade.pipeline import Pipeline
 from cascade.policy import Policy, PolicyStore, calibration_digest, check_models, default_policy, load
+from stages.encoder import ONNXRUNTIME
 from stages.registry import load_stage
 from stages.remote.client import RemoteStage
 from stages.stage import Stage
@@ -34,6 +35,7 @@ def build_pipeline(
     limits: Limits | None = None,
     threads: int | None = None,
     allow_score_drift: bool = False,
+    runtimes: Mapping[str, str] | None = None,
     stage2_address: str = "",
     stage2_batch_tokens: int = 1024,
     keep: Mapping[str, Batcher] | None = None,
@@ -50,6 +52,7 @@ def build_pipeline(
         limits: how large a request may be.
         threads: batches that each stage runs at once; None for one on each core that the process may use.
         allow_score_drift: go on although a model scores differently on this CPU than it promises.
+        runtimes: what runs a stage that is loaded here, by its name: "onnxruntime", the default, or "openvino".
         stage2_address: where stage 2 runs in a process of its own; empty to load it here.
         stage2_batch_tokens: the tokens, padding included, that one call there had best have.
         keep: stages of another pipeline that are not to be loaded again, by name.
@@ -74,7 +77,8 @@ def build_pipeline(
                 stage2_address, name, timeout_s=limits.stage_timeout_s, batch_tokens=stage2_batch_tokens
             )
         else:
-            stage = load_stage(spec, allow_score_drift=allow_score_drift)
+            runtime = (runtimes or {}).get(name, ONNXRUNTIME)
+            stage = load_stage(spec, allow_score_drift=allow_score_drift, runtime=runtime, calls=threads)
         batchers[name] = _batcher(stage, threads, limits)
     stages = {name: batchers[name].stage for name in specs}
     _check_labels(stages)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from stages import hazard, hub, tinysafe
-from stages.encoder import NetworkStage, calibration_of, replay_golden
+from stages.encoder import ONNXRUNTIME, NetworkStage, calibration_of, replay_golden
 from stages.errors import DependencyError, ModelError
 from stages.manifest import NAME, Manifest
 from stages.published import recognise
@@ -18,7 +18,16 @@ from stages.trained import Trained
 WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED: dict[str, Path] = {"tinysafe": WEIGHTS / "tinysafe", "hazard": WEIGHTS / "hazard"}
 
-Loader = Callable[[Path, Manifest, int], NetworkStage]
+
+class Loader(Protocol):
+    """Loads the stage of a model folder whose files are intact; see :class:`stages.encoder.EncoderStage`."""
+
+    def __call__(
+        self, folder: Path, manifest: Manifest, threads: int, runtime: str = ONNXRUNTIME, calls: int = 1
+    ) -> NetworkStage:
+        """The stage."""
+
+
 LOADERS: dict[str, Loader] = {"tinysafe": tinysafe.load, "hazard": hazard.load}
 
 
@@ -47,6 +56,8 @@ def load_stage(
     device: str = "cpu",
     dtype: str | None = None,
     allow_score_drift: bool = False,
+    runtime: str = ONNXRUNTIME,
+    calls: int = 1,
 ) -> Stage:
     """Loads a model. A folder with a manifest is checked hash by hash, and its golden texts are replayed.
 
@@ -57,19 +68,23 @@ def load_stage(
         device: "cpu", "cuda" or "cuda:N"; a folder with a manifest runs on the CPU only.
         dtype: "float32" or "bfloat16" for what torch runs; None for what the device does best.
         allow_score_drift: serve although the golden texts do not replay within the tolerance.
+        runtime: what runs a folder with a manifest: "onnxruntime" or "openvino".
+        calls: inferences at a time that OpenVINO has room for; others wait.
 
     Raises:
-        ModelError: no such model, or a file is missing or tampered with.
+        ModelError: no such model, a file is missing or tampered with, or it is none that OpenVINO runs.
         ScoreDriftError: the golden texts do not replay.
-        DependencyError: torch is needed and missing, or there is no such device.
+        DependencyError: torch or OpenVINO is needed and missing, or there is no such device.
         StageUnavailableError: there is nobody at the address.
     """
     if is_place(str(spec)):
+        _refuse(spec, runtime)
         from stages.remote.client import open_remote  # takes gRPC, which nothing else here does
 
         return open_remote(str(spec))
     folder = resolve(spec)
     if not (folder / NAME).exists():
+        _refuse(spec, runtime)
         return _load_published(folder, device, dtype)
     manifest = Manifest.load(folder)
     manifest.verify(folder)
@@ -77,10 +92,15 @@ def load_stage(
         raise ModelError(f"{folder}: unknown kind {manifest.kind!r}, known are {', '.join(LOADERS)}")
     if device != "cpu":
         raise ModelError(f"{folder}: a quantised model runs on the CPU, not on {device}")
-    stage = LOADERS[manifest.kind](folder, manifest, threads)
+    stage = LOADERS[manifest.kind](folder, manifest, threads, runtime, calls)
     if not allow_score_drift:
         replay_golden(stage, manifest)
     return stage
+
+
+def _refuse(spec: str | Path, runtime: str) -> None:
+    if runtime != ONNXRUNTIME:
+        raise ModelError(f"{spec}: {runtime} runs the embedded models and model folders (cascade export) only")
 
 
 def _load_published(folder: Path, device: str, dtype: str | None) -> Stage:

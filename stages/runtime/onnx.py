@@ -10,6 +10,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from stages.errors import ModelError, StageError
+from stages.runtime.padding import padded
 from stages.stage import Window
 
 
@@ -54,16 +55,9 @@ class OnnxNetwork:
         Raises:
             StageError: ONNX Runtime failed.
         """
-        longest = max(len(window) for window in windows)
-        if self._width is not None:
-            if longest > self._width:
-                raise StageError(f"a window of {longest} tokens for a network of {self._width}")
-            longest = self._width
-        ids = np.full((len(windows), longest), self._pad_id, np.int64)
-        mask = np.zeros((len(windows), longest), np.int64)
-        for row, window in enumerate(windows):
-            ids[row, : len(window)] = window.ids
-            mask[row, : len(window)] = 1
+        if self._width is not None and max(map(len, windows)) > self._width:
+            raise StageError(f"a window of {max(map(len, windows))} tokens for a network of {self._width}")
+        ids, mask = padded(windows, self._pad_id, self._width or 0)
         try:
             first, second = self._session.run(self._outputs, {"input_ids": ids, "attention_mask": mask})
         except Exception as error:

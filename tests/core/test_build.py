@@ -21,7 +21,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, bool]]:
     """What was loaded, and whether drift was allowed; the specs are kinds of fake stages."""
     calls: list[tuple[object, bool]] = []
 
-    def load_stage(spec: str, *, allow_score_drift: bool) -> FakeStage:
+    def load_stage(spec: str, *, allow_score_drift: bool, **_: object) -> FakeStage:
         calls.append((spec, allow_score_drift))
         return FakeStage(spec)
 

@@ -36,6 +36,7 @@ OPTIONAL = {
     "stages.hazard.adapted": "gpu",
     "stages.hazard.network": "gpu",
     "stages.runtime.classifier": "gpu",
+    "stages.runtime.openvino": "openvino",
     "stages.runtime.torch": "gpu",
     "stages.tinysafe.checkpoint": "gpu",
     "stages.tinysafe.network": "gpu",
