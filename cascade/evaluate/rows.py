@@ -118,7 +118,7 @@ def parse_row(line: str, where: str) -> Row:
     try:
         raw = json.loads(line)
         text, unsafe = raw["text"], raw["unsafe"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         # The message of a ValueError may quote the line.
         key = f": no {error}" if isinstance(error, KeyError) else ""
         raise DataError(f"{where}: not a row of the uniform form{key}") from None
@@ -146,7 +146,7 @@ def parse_row(line: str, where: str) -> Row:
 def _read_ids(path: Path) -> frozenset[str]:
     try:
         ids = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name}: not JSON") from error
     if not isinstance(ids, list):
         raise DataError(f"{path.name}: must be a JSON list of ids")

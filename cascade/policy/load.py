@@ -44,12 +44,12 @@ def parse(toml: str) -> Policy:
     """
     try:
         return Policy.model_validate(tomllib.loads(toml))
-    except tomllib.TOMLDecodeError as error:
+    except ValidationError as error:
+        raise PolicyError(_problems(error)) from error
+    except ValueError as error:  # that of TOML, or a number with more digits than Python reads
         raise PolicyError([f"no TOML: {error}"]) from error
     except RecursionError:
         raise PolicyError(["no TOML: nested too deeply"]) from None
-    except ValidationError as error:
-        raise PolicyError(_problems(error)) from error
 
 
 def default_policy() -> Policy:

@@ -28,7 +28,7 @@ const serviceConfig = `{
       }
     }
   ],
-  "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1}
+  "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1}
 }`
 
 const (

@@ -21,7 +21,7 @@ export const SERVICE_CONFIG = {
       },
     },
   ],
-  retryThrottling: { maxTokens: 10, tokenRatio: 0.1 },
+  retryThrottling: { maxTokens: 1000, tokenRatio: 0.1 },
 };
 
 const CHANNEL: ChannelOptions = {
