@@ -110,7 +110,8 @@ class EncoderStage(NetworkStage):
         label_output: the name of the label output.
         threads: intra-op threads of one inference of ONNX Runtime.
         runtime: "onnxruntime" or "openvino".
-        calls: inferences at a time that OpenVINO has room for; ONNX Runtime has room for any number.
+        calls: inferences at a time. OpenVINO has room for so many; ONNX Runtime, which has room for any number, gives
+            one that is alone the threads of all.
 
     Raises:
         ModelError: the file is no such network.
@@ -131,7 +132,7 @@ class EncoderStage(NetworkStage):
         path, outputs, info = folder / MODEL, ("binary_logit", label_output), manifest.info()
         network: Network
         if runtime == ONNXRUNTIME:
-            network = OnnxNetwork(path, outputs, threads=threads, pad_id=manifest.pad_id)
+            network = OnnxNetwork(path, outputs, threads=threads, calls=calls, pad_id=manifest.pad_id)
         elif runtime == OPENVINO:
             network = openvino = _openvino()(path, outputs, calls=calls, pad_id=manifest.pad_id)
             info = replace(info, runtime=openvino.runtime)

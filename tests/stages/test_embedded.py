@@ -1,5 +1,7 @@
 """The embedded weights keep their budget, say their terms, and their forms agree."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -47,3 +49,17 @@ def test_the_merged_int8_file_agrees_with_base_and_adapter():
         differences.append(np.abs(np.array([scores.unsafe, *scores.labels]) - expected))
     assert np.mean(differences) < 0.25
     assert np.max(differences) < 1.0
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_a_window_gets_the_same_scores_alone_on_all_cores_and_among_others(name):
+    one, many = load_stage(name), load_stage(name, calls=2)
+    words = "how do I bake a loaf of bread without an oven "
+    windows = [window for size in (1, 7, 40) for window in one.encode(words * size).windows]
+    expected = [one.score([window])[0] for window in windows]
+    alone = [many.score([window])[0] for window in windows]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda window: many.score([window])[0], windows * 3))
+    for found in (alone, together[: len(windows)], together[-len(windows) :]):
+        assert [score.unsafe for score in found] == [score.unsafe for score in expected]
+        assert all(np.array_equal(a.labels, b.labels) for a, b in zip(found, expected, strict=True))
