@@ -6,9 +6,11 @@ import subprocess
 
 import openai
 import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 from tests.gateways.asking import Asking
 from tests.serve.conftest import COMMAND, ServerProcess, environment
+from tests.serve.reflected import method_of
 
 TEXTS = 200
 WHO = ("my neighbour", "the committee", "a stranger", "our teacher", "the old dog", "everybody here", "nobody")
@@ -46,7 +48,7 @@ def judged(answer):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_classify_check_and_moderations_agree_on_200_texts(tmp_path):
+def test_classify_check_moderations_and_reflection_agree_on_200_texts(tmp_path):
     given = texts()
     (tmp_path / "texts").write_text("".join(f"{text}\n" for text in given))
     command = [*COMMAND, "classify", "--file", "texts", "--json"]
@@ -62,6 +64,8 @@ def test_classify_check_and_moderations_agree_on_200_texts(tmp_path):
         options = {"bypassCache": True}  # else the later ones would only be what the first was
         checked = [judged(ask("/v1/check", {"text": text, "options": options}).json) for text in given]
         ask.close()
+        check, request = method_of(server.channel, "cascade.v1.CascadeService", "Check")
+        reflected = [check(ParseDict({"text": text, "options": options}, request()), timeout=60) for text in given]
         with openai.OpenAI(base_url=f"http://{address}/v1", api_key="any") as client:
             ones = [client.moderations.create(input=text).results[0] for text in given[:50]]
             rest = [
@@ -71,5 +75,6 @@ def test_classify_check_and_moderations_agree_on_200_texts(tmp_path):
         server.close()
     moderated = [judged(one.cascade) for one in [*ones, *rest]]
     assert checked == classified
+    assert [judged(MessageToDict(one, always_print_fields_with_no_presence=True)) for one in reflected] == classified
     assert moderated == classified
     assert [one.flagged for one in [*ones, *rest]] == [one["verdict"] == "VERDICT_UNSAFE" for one in classified]

@@ -1,11 +1,10 @@
 """A client that has no stubs and learns everything from the server."""
 
 import pytest
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from tests.serve.calling import SERVICES
+from tests.serve.reflected import method_of
 
 
 @pytest.fixture
@@ -19,16 +18,9 @@ def test_lists_every_service(database):
     )
 
 
-def test_a_check_from_reflection_alone(database, served):
-    pool = DescriptorPool(database)
-    method = pool.FindServiceByName("cascade.v1.CascadeService").FindMethodByName("Check")
-    ask, answer = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
-    check = served.channel.unary_unary(
-        f"/{method.containing_service.full_name}/{method.name}",
-        request_serializer=ask.SerializeToString,
-        response_deserializer=answer.FromString,
-    )
+def test_a_check_from_reflection_alone(served):
+    check, ask = method_of(served.channel, "cascade.v1.CascadeService", "Check")
     response = check(ask(request_id="reflected", text="What grows well beside beans?"), timeout=60)
     assert response.request_id == "reflected"
-    verdicts = method.output_type.fields_by_name["verdict"].enum_type.values_by_number
+    verdicts = response.DESCRIPTOR.fields_by_name["verdict"].enum_type.values_by_number
     assert verdicts[response.verdict].name == "VERDICT_SAFE"
