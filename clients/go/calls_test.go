@@ -43,6 +43,7 @@ func (f *fake) Check(ctx context.Context, request *cascadev1.CheckRequest) (*cas
 	}
 	if request.GetText() == "hang" {
 		<-ctx.Done()
+		return nil, status.Error(codes.DeadlineExceeded, "late") // the answer may overtake the caller's own clock
 	}
 	return &cascadev1.CheckResponse{}, nil
 }
