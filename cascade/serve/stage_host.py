@@ -22,6 +22,7 @@ from pathlib import Path
 
 from cascade.errors import CascadeError, DependencyError, ModelError, ScoreDriftError, StageError
 from stages.remote.client import RemoteStage
+from stages.remote.described import batch_tokens_of
 
 LOOK_S = 0.1
 LOAD_S = 600.0  # a large model from a slow disk
@@ -29,7 +30,6 @@ STOP_S = 10.0
 BACKOFF_S = (0.5, 30.0)  # the first wait before a new start, and the longest
 STABLE_S = 60.0  # a process that lived as long has shown that it can
 ERRORS = {kind.reason: kind for kind in (DependencyError, ModelError, ScoreDriftError, StageError)}
-GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 1024
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class HostedStage:
     @property
     def batch_tokens(self) -> int:
         """Tokens of a batch, padding included: a GPU wants many at once, on a CPU they only hold others up."""
-        return CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS
+        return batch_tokens_of(self.device)
 
     def command(self, address: str) -> list[str]:
         """What starts the process."""

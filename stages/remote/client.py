@@ -13,8 +13,9 @@ from cascade.v1.stage_service_pb2 import DescribeRequest, DescribeResponse
 from cascade.v1.stage_service_pb2_grpc import StageServiceStub
 from stages.errors import ModelError, StageError, StageUnavailableError
 from stages.remote import wire
+from stages.remote.described import DescribedStage
 from stages.remote.place import Place, place_of
-from stages.stage import Calibration, Encoding, ModelInfo, Window, WindowScores
+from stages.stage import ModelInfo, Window, WindowScores
 
 OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # a tokenizer of a large vocabulary has tens of megabytes
@@ -26,7 +27,6 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 CONNECT_S = 10.0
-GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 1024
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def open_channel(place: Place, target: str = "") -> grpc.Channel:
     return grpc.insecure_channel(target or place.target, OPTIONS)
 
 
-class RemoteStage:
+class RemoteStage(DescribedStage):
     """A stage that another process serves; texts are cut here, by the tokenizer that it describes itself with.
 
     Attributes:
@@ -78,11 +78,8 @@ class RemoteStage:
         self._place = target if isinstance(target, Place) else Place("", target)
         self._counting = Lock()
         self._connection, described = self._connect(self._place.target)
-        self._info, self._calibration = self._to_info(described), wire.to_calibration(described)
-        on_gpu = described.model.device.startswith("cuda")
-        self.batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
         try:
-            self._tokenizer = wire.tokenizer_in(described)
+            super().__init__(self._to_info(described), described, batch_tokens)
         except ModelError:
             self.close()
             raise
@@ -91,25 +88,6 @@ class RemoteStage:
     def target(self) -> str:
         """Where it is now."""
         return self._connection.target
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model is."""
-        return self._info
-
-    @property
-    def calibration(self) -> Calibration:
-        """How its logits become probabilities."""
-        return self._calibration
-
-    @property
-    def tokenizer(self) -> wire.Tokenizer:
-        """What makes the windows."""
-        return self._tokenizer
-
-    def encode(self, text: str) -> Encoding:
-        """See :meth:`stages.stage.Stage.encode`."""
-        return self._tokenizer.encode(text)
 
     def score(self, windows: Sequence[Window]) -> list[WindowScores]:
         """See :meth:`stages.stage.Stage.score`.

@@ -21,7 +21,7 @@ from cascade.serve.models import StageService
 from cascade.serve.stage_process import warm_up
 from cascade.v1.stage_service_pb2 import DescribeRequest, DescribeResponse, ScoreRequest, ScoreResponse
 from stages.registry import load_stage
-from stages.remote.client import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
+from stages.remote.described import batch_tokens_of
 from stages.resident import load_resident
 from stages.stage import Stage
 
@@ -47,11 +47,10 @@ class StageReplica:
         logs.configure(settings.log_level)
         stage = _load(settings)
         warm_up(stage)
-        on_cpu = stage.info.device == "cpu"
         self._batcher = Batcher(
             stage,
             threads=settings.stage2_threads if settings.runtime == "onnxruntime" else 1,  # torch has its own
-            max_tokens_per_batch=settings.stage2_batch_tokens or (CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS),
+            max_tokens_per_batch=settings.stage2_batch_tokens or batch_tokens_of(stage.info.device),
             timeout_s=inf,  # whoever calls has one
         )
         alone = _Alone({PART: self._batcher}, Limits())

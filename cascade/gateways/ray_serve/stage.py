@@ -12,14 +12,14 @@ from cascade.errors import CascadeError, OverloadedError, StageError, StageUnava
 from cascade.serve.errors import name_of
 from cascade.v1.stage_service_pb2 import DescribeResponse, ScoreResponse
 from stages.remote import wire
-from stages.remote.client import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
-from stages.stage import Calibration, Encoding, ModelInfo, Window, WindowScores
+from stages.remote.described import DescribedStage
+from stages.stage import Window, WindowScores
 
 RETRY_S = 1.0  # until a replica that has too much to do may have less
 TRIES = 4  # scoring changes nothing, so that it may be asked of one replica after the other
 
 
-class HandleStage:
+class HandleStage(DescribedStage):
     """A stage that a Ray deployment serves; texts are cut here, by the tokenizer that it describes itself with.
 
     A replica that dies takes no call with it: another one is asked, or, while there is none, waited for.
@@ -38,29 +38,7 @@ class HandleStage:
     def __init__(self, handle: Any, name: str, *, timeout_s: float, batch_tokens: int | None = None) -> None:
         self._handle, self._name, self._timeout_s = handle, name, timeout_s
         described: DescribeResponse = self._ask("describe")
-        self._info, self._calibration = wire.to_info(described), wire.to_calibration(described)
-        self._tokenizer = wire.tokenizer_in(described)
-        on_gpu = self._info.device.startswith("cuda")
-        self.batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model is."""
-        return self._info
-
-    @property
-    def calibration(self) -> Calibration:
-        """How its logits become probabilities."""
-        return self._calibration
-
-    @property
-    def tokenizer(self) -> wire.Tokenizer:
-        """What makes the windows."""
-        return self._tokenizer
-
-    def encode(self, text: str) -> Encoding:
-        """See :meth:`stages.stage.Stage.encode`."""
-        return self._tokenizer.encode(text)
+        super().__init__(wire.to_info(described), described, batch_tokens)
 
     def score(self, windows: Sequence[Window]) -> list[WindowScores]:
         """See :meth:`stages.stage.Stage.score`.
