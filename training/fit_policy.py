@@ -1,8 +1,9 @@
 """Fits the default policy's numbers on rows that neither stage trained on.
 
     python -m training.fit_policy --data DIR --stage1 tinysafe --stage2 hazard --out cascade/policy/default.toml
+    python -m training.fit_policy --data DIR --stage2 judge --recipe judge --out cascade/policy/judge.toml
 
-Every held-out row of both recipes (validation and calibration groups) goes through the pipeline itself, so that views,
+Every held-out row of all recipes (validation and calibration groups) goes through the pipeline itself, so that views,
 windows and calibration are those of a request. Then, in this order: stage 1's threshold by the geometric mean of F1
 over the kinds of source, as TinySafe v2 chose its own, with chat prompts at the prevalence of traffic and counted
 thrice; ``route.low`` so that the share of chat prompts that is escalated stays within the budget; the stacker's weights
@@ -28,7 +29,7 @@ from cascade.policy.reference import Reference, reference
 from cascade.tune.outcomes import NEVER, Rules, escalated, outcomes
 from cascade.tune.sample import Sample, logit
 from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
-from training.held_out import TRAFFIC, HeldOut, held_out, score, unbound
+from training.held_out import ROWS_A_SOURCE, TRAFFIC, HeldOut, held_out, score, unbound
 
 Array = NDArray[np.float64]
 GRID = np.round(np.arange(0.05, 0.985, 0.005), 3)
@@ -226,11 +227,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of sets in the uniform form")
     parser.add_argument("--stage1", default="tinysafe", help="an embedded name or a model folder")
     parser.add_argument("--stage2", default="hazard", help="an embedded name or a model folder")
+    parser.add_argument(
+        "--recipe", action="append", default=[], help="what trained them, besides tinysafe and hazard; may be repeated"
+    )
+    parser.add_argument(
+        "--rows-a-source", type=int, default=ROWS_A_SOURCE, help="at most, but for real prompts; for a slow stage 2"
+    )
     parser.add_argument("--budget", type=float, default=0.18, help="share of chat prompts that may be escalated")
     parser.add_argument("--scores", type=Path, help="file that keeps the scores, for training.fit_delegation too")
     parser.add_argument("--out", type=Path, required=True, help="policy file to write")
     arguments = parser.parse_args()
-    held = held_out(arguments.data)
+    held = held_out(arguments.data, ("tinysafe", "hazard", *arguments.recipe), arguments.rows_a_source)
     base = unbound(default_policy())
     scored = score(held, arguments.stage1, arguments.stage2, base, arguments.scores)
     scores = scored.sample(base)
@@ -243,7 +250,7 @@ def main() -> None:
         for slug, why in reasons.items()
     ]
     arguments.out.write_text("\n".join(lines) + f"\n{parse(fitted.toml).toml}", encoding="utf-8")
-    print(json.dumps(report(held, scores, fitted), indent=1))
+    print(json.dumps(report(held, scored.sample(fitted), fitted), indent=1))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from training.recipe import load_recipe
 Array = NDArray[np.float64]
 TRAFFIC = "toxicchat"  # the source whose escalation rate is bounded: real prompts to a chatbot
 ROWS_A_SOURCE = 700
+REAL = ("toxicchat", "guard_prompts")  # few, and nearest to traffic: a smaller sample of the rest leaves them whole
 # A false alarm on these sources and a miss on those are weighed together, as one kind of traffic.
 KINDS = {
     "chat": ("toxicchat",),
@@ -80,14 +81,17 @@ def unseen(splits: Sequence[Splits]) -> Iterator[tuple[str, Example]]:
                 yield print_, example
 
 
-def held_out(data: Path, recipes: Sequence[str] = ("tinysafe", "hazard")) -> HeldOut:
+def held_out(
+    data: Path, recipes: Sequence[str] = ("tinysafe", "hazard"), rows_a_source: int = ROWS_A_SOURCE
+) -> HeldOut:
     """Rows held out by every recipe: in no recipe's training part, whatever their case or spacing."""
     splits = [build_splits(data, load_recipe(name).data, load_recipe(name).system) for name in recipes]
     chosen = dict(unseen(splits))  # the last one's examples stay: the hazard recipe's have the hazard cells
     by_source: dict[str, list[Example]] = {}
     for example in chosen.values():
         by_source.setdefault(example.source, []).append(example)
-    kept = [e for members in by_source.values() for e in members[:: max(1, -(-len(members) // ROWS_A_SOURCE))]]
+    most = {source: ROWS_A_SOURCE if source in REAL else rows_a_source for source in by_source}
+    kept = [e for source, found in by_source.items() for e in found[:: max(1, -(-len(found) // most[source]))]]
     unknown = (float("nan"),) * len(HAZARD_SLUGS)
     return HeldOut(
         [

@@ -1,8 +1,8 @@
 """Saves a trained network as its system publishes it, so that the loaders of published checkpoints take it.
 
 TinySafe v1 and v2: ``model.safetensors`` under their keys, ``config.json`` of the backbone, tokenizer. Legacy hazards:
-an adapter, or merged weights, with ``label_mapping.json``. DuoGuard: the whole classifier in bfloat16. Constitutional:
-an adapter with its head.
+an adapter, or merged weights, with ``label_mapping.json``. DuoGuard: the whole classifier in bfloat16. Constitutional
+and judge: an adapter with its head, in float16.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from stages.checkpoint import ADAPTER
 from stages.taxonomy import LEGACY9
 from training.bases import Base
 from training.recipe import Recipe
@@ -68,17 +70,24 @@ def _tinysafe(recipe: Recipe, network: nn.Module, out: Path) -> None:
 def _classifier(saved: nn.Module, base: Base, out: Path) -> None:
     whole: Any = saved
     if hasattr(whole, "peft_config"):
+        _round(parameter for parameter in whole.parameters() if parameter.requires_grad)
         whole.save_pretrained(str(out))
+        weights = {name: value.half().contiguous() for name, value in load_file(out / ADAPTER).items()}
+        save_file(weights, out / ADAPTER, metadata={"format": "pt"})
         (out / CARD_OF_PEFT).unlink(missing_ok=True)
         config = json.loads((out / "adapter_config.json").read_text(encoding="utf-8"))
         _write(out / "adapter_config.json", config | {"base_model_name_or_path": base.reference})
         return
-    # The live weights are rounded as the file's are: what is measured afterwards is what the file says.
-    with torch.no_grad():
-        for parameter in whole.parameters():
-            parameter.copy_(parameter.bfloat16().float())
+    _round(whole.parameters(), torch.bfloat16)
     # A copy is saved: cast in place, the live network would keep rounded rotary frequencies.
     copy.deepcopy(whole).bfloat16().save_pretrained(str(out))
+
+
+def _round(parameters: Iterable[nn.Parameter], dtype: torch.dtype = torch.float16) -> None:
+    """Rounds live weights as the file's are: what is measured afterwards is what the file says."""
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.copy_(parameter.to(dtype).float())
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

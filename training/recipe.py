@@ -123,7 +123,7 @@ class Recipe(_Section):
     """All of it."""
 
     name: str
-    system: Literal["tinysafe", "hazard", "legacy9", "duoguard", "constitutional"]
+    system: Literal["tinysafe", "hazard", "legacy9", "duoguard", "constitutional", "judge"]
     base: str  # a name of `cascade models fetch`, a hub id or a folder; --base names another
     pooling: Literal["first", "mean"] = "mean"  # TinySafe only: the others pool as their system does
     published: Literal["v1", "v2"] | None = None  # TinySafe only: also save the layout that this version has

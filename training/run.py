@@ -34,7 +34,7 @@ from training.recipe import Recipe
 from training.systems import System, build_system
 
 PUBLISHED = "published"  # beside the model folder of an encoder: the same in its system's own layout
-DECODERS = ("duoguard", "constitutional")
+DECODERS = ("duoguard", "constitutional", "judge")
 NON_COMMERCIAL, PERMISSIVE = "LicenseRef-Cascade-Weights (non-commercial data)", "Apache-2.0"
 
 

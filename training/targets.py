@@ -19,6 +19,7 @@ LABELS: dict[str, tuple[str, ...]] = {
     "legacy9": tuple(slug for _, slug in LEGACY9),
     "duoguard": DUOGUARD_LABELS,
     "constitutional": (),  # safe or toxic, no more
+    "judge": HAZARD_SLUGS,
 }
 # Sets whose unsafe rows are attacks on a model, and labels of sets that say misinformation: no hazard says either.
 JAILBREAKS = (
@@ -39,7 +40,7 @@ def cells(system: str, row: Row, meaning: LabelMap) -> list[float]:
     if system == "tinysafe":
         return meaning.category_cells(row)
     hazards = meaning.hazard_cells(row)
-    if system == "hazard":
+    if LABELS[system] is HAZARD_SLUGS:
         return hazards
     named = {slug: hazards[index] for slug, index in HAZARD_INDEX.items()}
     if system == "duoguard":

@@ -23,11 +23,12 @@ from cascade.gateways.envoy_messages import (
 )
 from cascade.gateways.extract import read, read_request
 from cascade.gateways.judge import Judge
+from cascade.gateways.per_route import per_route
 from cascade.gateways.replies import ERROR_HEADER, HEADERS, Refusal, blocked, headers_of, refused
 from cascade.serve.auditing import Auditor
 from cascade.serve.checks import CheckService
 from cascade.serve.identity import Call
-from cascade.v1.check_pb2 import ACTION_BLOCK, CheckResponse
+from cascade.v1.check_pb2 import ACTION_BLOCK, CheckRequest, CheckResponse
 
 METHOD = "envoy.service.auth.v3.Authorization/Check"
 PARTIAL_HEADER = "x-envoy-auth-partial-body"
@@ -39,7 +40,8 @@ class Authorization:
     Args:
         checks: what judges.
         auditor: keeps records; None keeps none.
-        enforce: what is to be blocked is denied; otherwise the verdict is told in headers, and all goes on.
+        enforce: what is to be blocked is denied; otherwise the verdict is told in headers, and all goes on. A route
+            may say otherwise.
     """
 
     def __init__(self, checks: CheckService, auditor: Auditor | None, *, enforce: bool = True) -> None:
@@ -49,30 +51,33 @@ class Authorization:
         """Judges the body of one HTTP request.
 
         Raises:
-            CascadeError: the service failed.
+            CascadeError: the service failed, or the route asks for what is not there.
         """
-        http = request.attributes.request.http
+        route = per_route(call, request.attributes.context_extensions, enforce=self._enforce)
+        judge = self._judge.under(route.policy)
         try:
-            answer = await self._judged(http, call)
+            content = await _content(request.attributes.request.http)
+            answer = await judge.check(content, call) if content else None
         except CascadeError as error:
             refusal = refused(error, "request")
             if refusal is None:
                 raise
-            await self._judge.refuse(error, call)
-            return _denied(refusal) if self._enforce else _let_through({ERROR_HEADER: refusal.details})
-        if answer is not None and answer.action == ACTION_BLOCK and self._enforce:
+            await judge.refuse(error, call)
+            return _denied(refusal) if route.enforce else _let_through({ERROR_HEADER: refusal.details})
+        if answer is not None and answer.action == ACTION_BLOCK and route.enforce:
             return _denied(blocked(answer, "request"), answer)
         return _let_through(headers_of(answer) if answer else {}, answer)
 
-    async def _judged(self, http: Any, call: Call) -> CheckResponse | None:
-        headers = wire.header_map(http.header_map) or {name.lower(): value for name, value in http.headers.items()}
-        body: bytes = http.raw_body or http.body.encode()
-        if headers.get(PARTIAL_HEADER) == "true":
-            raise LimitExceededError("bytes of body", len(body))
-        if not body and http.size > 0:
-            raise UnsupportedError("the filter does not send bodies: set with_request_body")
-        content = await read(read_request, body, headers)
-        return await self._judge.check(content, call) if content else None
+
+async def _content(http: Any) -> CheckRequest | None:
+    """What is to be judged of a request; None if there is no text in it."""
+    headers = wire.header_map(http.header_map) or {name.lower(): value for name, value in http.headers.items()}
+    body: bytes = http.raw_body or http.body.encode()
+    if headers.get(PARTIAL_HEADER) == "true":
+        raise LimitExceededError("bytes of body", len(body))
+    if not body and http.size > 0:
+        raise UnsupportedError("the filter does not send bodies: set with_request_body")
+    return await read(read_request, body, headers)
 
 
 def _let_through(headers: dict[str, str], answer: CheckResponse | None = None) -> Any:

@@ -25,6 +25,7 @@ from cascade.gateways.ext_proc_half import Half, Send
 from cascade.gateways.extract import content_type, prompt_of, read, read_request, read_response
 from cascade.gateways.judge import Judge, worst_of
 from cascade.gateways.moderated import ModeratedEvents
+from cascade.gateways.per_route import per_route
 from cascade.gateways.replies import Refusal, blocked
 from cascade.serve.auditing import Auditor
 from cascade.serve.checks import CheckService
@@ -41,7 +42,7 @@ class ExternalProcessor:
     Args:
         checks: what judges.
         auditor: keeps records; None keeps none.
-        enforce: as :class:`~cascade.gateways.ext_proc_half.Half`.
+        enforce: as :class:`~cascade.gateways.ext_proc_half.Half`; a route may say otherwise.
     """
 
     def __init__(self, checks: CheckService, auditor: Auditor | None, *, enforce: bool = True) -> None:
@@ -51,7 +52,7 @@ class ExternalProcessor:
         """Judges one HTTP request and its answer.
 
         Raises:
-            CascadeError: the service failed, or the messages come in an order that has no meaning.
+            CascadeError: the service failed, the route asks for what is not there, or the messages' order is none.
         """
         with ExitStack() as stack:
             halves: dict[str, Half] = {}
@@ -72,9 +73,11 @@ class ExternalProcessor:
         modes = (config.request_body_mode, config.response_body_mode)
         if wire.GRPC in modes:
             raise UnsupportedError("bodies of gRPC messages cannot be judged: call Cascade's own service")
-        request = RequestHalf(modes[0], self._judge, send, call, enforce=self._enforce)
+        route = per_route(call, enforce=self._enforce)
+        judge = self._judge.under(route.policy)
+        request = RequestHalf(modes[0], judge, send, call, enforce=route.enforce)
         request.plain_answers = modes[1] != wire.NONE
-        response = ResponseHalf(modes[1], self._judge, send, call, enforce=self._enforce)
+        response = ResponseHalf(modes[1], judge, send, call, enforce=route.enforce)
         response.request, response.stack = request, stack
         return {"request": request, "response": response}
 

@@ -33,6 +33,7 @@ from cascade.gateways.calling import Caller
 from cascade.gateways.json_request import parse, to_message
 from cascade.jsonform import to_dict
 from cascade.serve.calls import Calls, Unary
+from cascade.serve.identity import POLICY_KEY, chosen
 from cascade.serve.wire import Malformed
 from cascade.v1.check_pb2 import CheckRequest
 from cascade.v1.model_service_pb2 import ListModelsRequest
@@ -102,7 +103,8 @@ class _Gateway:
 
     async def moderations(self, request: Request) -> Response:
         """Judges what OpenAI's clients send: one text is a check, several are a batch."""
-        asked = await self._read(request, openai.read)
+        policy = chosen(request.headers.items()).get(POLICY_KEY, "")
+        asked = await self._read(request, lambda body: openai.read(body, policy))
         if isinstance(asked, Malformed):
             return JSONResponse(to_dict(await self._caller.call(CHECK, request, asked)))
         method = CHECK if isinstance(asked.request, CheckRequest) else BATCH

@@ -24,10 +24,15 @@ class Judge:
         method: its name, for records and logs.
         checks: what judges.
         auditor: keeps records; None keeps none.
+        policy: under which policy; empty for the server's default.
     """
 
-    def __init__(self, method: str, checks: CheckService, auditor: Auditor | None) -> None:
-        self._method, self._checks, self._auditor = method, checks, auditor
+    def __init__(self, method: str, checks: CheckService, auditor: Auditor | None, policy: str = "") -> None:
+        self._method, self._checks, self._auditor, self._policy = method, checks, auditor, policy
+
+    def under(self, policy: str) -> Judge:
+        """The same under another policy."""
+        return Judge(self._method, self._checks, self._auditor, policy)
 
     async def check(self, request: CheckRequest, call: Call, *, bulk: bool = False) -> CheckResponse:
         """Judges one content.
@@ -35,6 +40,7 @@ class Judge:
         Raises:
             CascadeError: as :meth:`cascade.pipeline.Pipeline.check`; or it may not be asked, or leaves no record.
         """
+        request.policy = self._policy
         answer = await self._checks.check(request, call, bulk=bulk)
         if self._auditor:
             await self._auditor.record(self._method, call, request, answer)
@@ -76,8 +82,9 @@ class Judge:
         Raises:
             OverloadedError: it may not begin now.
         """
-        with self._checks.moderation(ModerateStart(prompt=prompt), call) as moderation:
-            yield Generation(moderation, self, call, prompt)
+        start = ModerateStart(prompt=prompt, policy=self._policy)
+        with self._checks.moderation(start, call) as moderation:
+            yield Generation(moderation, self, call, start)
 
     def records_of(self, call: Call, send: Callable[[ModerateStreamResponse], Awaitable[None]]) -> Records | None:
         """What keeps the records of a generation, if somebody does."""
@@ -103,14 +110,14 @@ class Generation:
         verdict: on what was read so far; None before anything was.
     """
 
-    def __init__(self, moderation: Moderation, judge: Judge, call: Call, prompt: str) -> None:
+    def __init__(self, moderation: Moderation, judge: Judge, call: Call, start: ModerateStart) -> None:
         self.length = self.released = 0
         self.verdict: CheckResponse | None = None
         self._moderation, self._judge = moderation, judge
         self._started = perf_counter()
         self._records = judge.records_of(call, self._take)
         if self._records:
-            self._records.heard(ModerateStreamRequest(start=ModerateStart(prompt=prompt)))
+            self._records.heard(ModerateStreamRequest(start=start))
 
     @property
     def blocked(self) -> bool:

@@ -8,6 +8,8 @@ gives for each of them
     unsafe_probability   FP64  [N]
     hazards              FP64  [N, 14]  probabilities in the order of its parameter "labels"; NaN is unknown
     flagged              BOOL  [N, 14]
+
+The request's parameter ``policy`` names the policy; without it the server's default holds.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ class OpenInference:
         """Judges texts; one that cannot be judged fails them all, as the protocol knows no other way.
 
         Raises:
-            NotFoundError: there is no such model.
+            NotFoundError: there is no such model or policy.
             InvalidRequestError: the tensors are not what the model takes, or another one is wanted than it gives.
             CascadeError: as :meth:`cascade.gateways.judge.Judge.each`.
         """
@@ -126,7 +128,7 @@ class OpenInference:
         checks = self._checks(request)
         if len(checks) > self._most():
             raise InvalidRequestError(f"a request holds at most {self._most()} texts, this one {len(checks)}", "inputs")
-        answers = await self._judge.each(checks, call)
+        answers = await self._judge.under(_policy(request)).each(checks, call)
         response = pb.ModelInferResponse(model_name=MODEL, model_version=VERSION, id=request.id)
         for name in wanted:
             _add(response, name, answers, raw=bool(request.raw_input_contents))
@@ -147,6 +149,16 @@ class OpenInference:
             check_request(text, response, request_id=request.id if len(columns["text"]) == 1 else "")
             for text, response in zip(columns["text"], responses, strict=True)
         ]
+
+
+def _policy(request: pb.ModelInferRequest) -> str:
+    """The name of a policy; empty for the default."""
+    if "policy" not in request.parameters:
+        return ""
+    given = request.parameters["policy"]
+    if given.WhichOneof("parameter_choice") != "string_param":
+        raise InvalidRequestError("the parameter `policy` is a string", "parameters[policy]")
+    return given.string_param
 
 
 def _columns(request: pb.ModelInferRequest) -> dict[str, list[str]]:

@@ -90,8 +90,8 @@ class Asked:
         return {"id": self.id, "model": self.model, "results": [_result(response) for response in responses]}
 
 
-def read(body: dict[str, Any]) -> Asked:
-    """A request for moderation.
+def read(body: dict[str, Any], policy: str = "") -> Asked:
+    """A request for moderation, under a policy; empty is the server's default.
 
     Raises:
         InvalidRequestError: it is none; ``field`` is OpenAI's ``param``.
@@ -103,8 +103,10 @@ def read(body: dict[str, Any]) -> Asked:
         raise InvalidRequestError("model must be a string", "model")
     texts = _texts(body.get("input"))
     if isinstance(texts, str):
-        return Asked(request_id, model or MODEL, check_request(texts, request_id=request_id))
-    checks = [check_request(text, request_id=f"{request_id}/{index}") for index, text in enumerate(texts)]
+        return Asked(request_id, model or MODEL, check_request(texts, request_id=request_id, policy=policy))
+    checks = [
+        check_request(text, request_id=f"{request_id}/{index}", policy=policy) for index, text in enumerate(texts)
+    ]
     return Asked(request_id, model or MODEL, BatchCheckRequest(requests=checks))
 
 

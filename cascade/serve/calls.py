@@ -26,7 +26,7 @@ from cascade.observe.metrics import Metrics
 from cascade.serve import errors, wire
 from cascade.serve.auditing import Auditor
 from cascade.serve.guard import Guard, open_guard
-from cascade.serve.identity import Call, Context, address_of
+from cascade.serve.identity import Call, Context, address_of, chosen
 from cascade.serve.lifecycle import Lifecycle
 from cascade.serve.streams import Streams
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest
@@ -141,7 +141,8 @@ class Calls:
 
     def _admit(self, context: Context, method: str, peer: str) -> Call:
         identity = self.guard(context, method)
-        return Call(deadline_of(context), identity.name, identity.scopes, identity.quota, peer)
+        said = chosen(context.invocation_metadata() or ())
+        return Call(deadline_of(context), identity.name, identity.scopes, identity.quota, peer, said)
 
     async def _refuse(
         self, error: Exception, outcome: _Outcome, method: str, call: Call, request: Message | wire.Malformed | None

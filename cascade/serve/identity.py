@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote
@@ -10,6 +11,8 @@ from urllib.parse import unquote
 from grpc.aio import ServicerContext
 
 Context = ServicerContext[Any, Any]
+CHOICES = "x-cascade-"  # how metadata begin that say how a call is to be judged
+POLICY_KEY = CHOICES + "policy"
 
 
 class Scope(StrEnum):
@@ -57,6 +60,7 @@ class Call:
         scopes: what the caller may.
         quota: how much it may.
         peer: the address that the call came from, without the port.
+        chosen: what its metadata say under names that begin with :data:`CHOICES`.
     """
 
     deadline: float | None = None
@@ -64,6 +68,16 @@ class Call:
     scopes: frozenset[Scope] = EVERY_SCOPE
     quota: Quota = UNBOUNDED
     peer: str = ""
+    chosen: Mapping[str, str] = field(default_factory=dict)
+
+
+def chosen(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """What metadata say under names that begin with :data:`CHOICES`; of what is said twice, both, as HTTP has it."""
+    found: dict[str, str] = {}
+    for key, value in metadata:
+        if key.startswith(CHOICES) and isinstance(value, str):
+            found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
 
 
 def address_of(peer: str) -> str:

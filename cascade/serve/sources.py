@@ -29,7 +29,7 @@ class Sources:
             PolicyError: the file cannot be read, or is no valid policy.
         """
         if self.policy is None:
-            policy = default_policy()
+            policy = default_policy(self.models.get("stage2"))
             return policy, f"{BUILT_IN} {policy.revision}"
         try:
             data = self.policy.read_bytes()

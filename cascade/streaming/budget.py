@@ -18,6 +18,7 @@ from stages.stage import Stage
 
 FREE = 3.9  # windows, and one more where there is a prompt: it is read once more, jointly with the answer
 RATE = 0.75  # tokens for each token of prompt and answer
+LONG = 2000  # tokens: an answer of this length costs at most twice one check, whatever it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,10 @@ class Windows:
         first, second = encoding.windows[:2]
         per_code_point = encoding.tokens / (2 * words)
         return cls(ceil(first.end * per_code_point), max(1, ceil(second.start * per_code_point)))
+
+    def count(self, tokens: float) -> int:
+        """How many windows cover so many tokens."""
+        return 1 + max(0, ceil((tokens - self.size) / self.step))
 
     def next_end(self, tokens: float) -> int:
         """The first end of a window behind so many tokens."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cascade.streaming.cuts import cut_before
 
 CHARACTERS_PER_TOKEN = 4  # of ASCII text; any other character is taken for a token of its own
-OVERLAP = 16  # code points before what is new that a chunk reads again, and back to the start of a word
+OVERLAP = 8  # code points before what is new that a chunk reads again, and back to the start of a word
 
 
 @dataclass(frozen=True, slots=True)

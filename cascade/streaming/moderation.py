@@ -9,8 +9,12 @@ Two kinds of readings share the work, and both are the pipeline's own ``check``:
 
 There is a reading every 32 tokens or so, or every 64 once there is not much left to spend
 (:mod:`cascade.streaming.budget`). While the answer is short it is the whole. Later it is a chunk, and the whole is read
-when a chunk alarms, if that can be afforded, whenever the text has filled another window, since that one's score will
-be needed in any case, and at the end.
+whenever the text has filled another window, since that one's score will be needed in any case, and at the end.
+
+Beyond that a look at the whole costs as much as six chunks, so looks go where they may tell something: to a chunk that
+comes near to what would make the whole unsafe (:mod:`cascade.streaming.alarm`), and to the readings after it, as long
+as its passage is in the last window and the whole came near. For the last window slides with the text, and what stands
+in it often counts for more when more has followed.
 
 So the verdict at the end is that of a ``Check`` of the whole exchange, and one on the way is the worse of the last
 whole check and the chunks since. A chunk alone never blocks: the whole has to say so, twice in a row (the debounce of
@@ -30,17 +34,19 @@ from cascade.errors import InvalidRequestError, LimitExceededError, OverloadedEr
 from cascade.memory import Memory
 from cascade.pipeline import Pipeline
 from cascade.scoring import encode
-from cascade.streaming.budget import Budget, Windows
+from cascade.streaming.alarm import Alarm
+from cascade.streaming.budget import LONG, Budget, Windows
 from cascade.streaming.cuts import between_words
 from cascade.streaming.growing import GrowingText
 from cascade.v1.cascade_service_pb2 import ModerateStart, ModerateStreamResponse
-from cascade.v1.check_pb2 import ACTION_ALLOW, ACTION_BLOCK, ACTION_REVIEW, CheckRequest, CheckResponse
+from cascade.v1.check_pb2 import ACTION_BLOCK, ACTION_REVIEW, CheckRequest, CheckResponse
 
+CREDIT = 1200  # tokens of text still to come: what they will allow may be spent on alarms before, on about four looks
+CLOSE = 112  # tokens that are watched most closely: each reading is the whole
 STEP = 32  # tokens between readings, and twice as many where hardly one more can be afforded
 HOLD_BACK = 128  # code points, about one step
-SMOOTHING = 0.5  # weight of the newest chunk in the smoothed probability
 HITS = 2  # readings in a row that make a block
-TRUST = 2  # false alarms of chunks until no more is spent on them than can be afforded
+TRUST = 2  # chunks that asked for a block and were not confirmed, until no more is borrowed for such a look
 NEAR = 8  # tokens: rather than to read a chunk so near to the end of a window, that end is waited for
 BEYOND = 2  # tokens that are waited for behind the end of a window, as the count of tokens is a guess
 GROWTH = 16  # between two whole checks on the way the text grows by a 16th at least: to cut it anew costs time too
@@ -83,7 +89,7 @@ class Moderation:
         self._due: float = self._cut.size + BEYOND  # tokens of the answer with which another window is full
         self._unsettled = 0  # tokens of the latest whole check that the next one will have no use for
         self._scale = 1.0  # tokens of what was read last, as a multiple of what they had been taken for
-        self._smoothed = 0.0
+        self._alarm = Alarm(self._policy, self._stage1.stage.calibration.of(start.options.adapter), self._cut.size)
         self._hits = 0
         self._false_alarms = 0  # blocks asked for by a chunk that the whole did not confirm
         self._released = 0
@@ -125,8 +131,8 @@ class Moderation:
         if self._has_leapt:
             return await self.judge()
         if self._reach >= self._due and await self._check_full_windows() and self._unread < STEP:
-            return self._conclude()
-        if self._unread < STEP or not (self._hits or self._is_time):
+            return await self.judge() if self._is_alarmed and self.pending else self._conclude()
+        if self._unread < STEP or not (self._hits or self._is_alarmed or self._is_time):
             return None
         return await self.judge()
 
@@ -137,8 +143,8 @@ class Moderation:
             CascadeError: as :meth:`add`.
         """
         look = self._budget.look(self._reach)
-        routine = self._reach <= self._cut.size and self._affords(look)
-        if self._hits or self._has_leapt or routine:
+        closely = self._reach <= CLOSE and self._affords(look)
+        if self._hits or self._has_leapt or closely or self._is_alarmed:
             await self._check_whole(self._text.length)
         else:
             await self._check_chunk()
@@ -181,6 +187,12 @@ class Moderation:
         return self._unread >= step and self._reach < self._due - NEAR and self._affords(self._unread)
 
     @property
+    def _is_alarmed(self) -> bool:
+        """Whether the whole is to be looked at again for what alarmed before, and that is affordable."""
+        look = self._budget.look(self._reach)
+        return self._alarm.asks_again(self._reach) and self._affords(look, on_credit=True)
+
+    @property
     def _is_held(self) -> bool:
         """Whether the policy holds back a text of which this is known."""
         return self._worst().action >= HELD[self._policy.stream.hold]
@@ -208,38 +220,44 @@ class Moderation:
         self._read += coverage.tokens_total
         self._scale = self._measured(coverage.tokens_total, guess)
         self._chunks.append((self._text.seen, answer))
-        self._smoothed += SMOOTHING * (answer.unsafe_probability - self._smoothed)
+        self._alarm.chunk(answer, self._read, windows=self._cut.count(self._read))
 
     def _measured(self, tokens: int, guess: float) -> float:
         """How many tokens a text had for each that it was taken for; as before where there was none."""
         return min(max(tokens / guess, 1 / MOST_WRONG), MOST_WRONG) if guess else self._scale
 
     def _is_worth_a_look(self, look: int) -> bool:
-        """Whether the latest whole check, the chunks since or their run call for another one, and it is affordable.
+        """Whether the chunks since the latest whole check call for another one, and it is affordable.
 
-        A chunk that would block is looked into at any cost, until such alarms have proved to be false twice.
+        A chunk that would block is looked into on credit, until such alarms have proved to be false twice.
         """
         worst = max(answer.action for _, answer in self._chunks)
         if worst == ACTION_BLOCK and self._false_alarms < TRUST:
+            return self._affords(look, on_credit=True)
+        if worst >= HELD[self._policy.stream.hold] and self._affords(look):
             return True
-        alarming = self._policy.stage1.unsafe_threshold / 2
-        before = self._whole.unsafe_probability if self._whole else 0.0
-        newest = self._chunks[-1][1].unsafe_probability
-        suspicious = worst != ACTION_ALLOW or max(before, newest, self._smoothed) >= alarming
-        return suspicious and self._affords(look)
+        return self._alarm.rings and self._affords(look, on_credit=True)
 
     async def _check_full_windows(self) -> bool:
         """Judges what full windows cover, if one more is full now: these the check at the end will need, too."""
         text = self._text.whole()
         (encoding,) = await encode(self._stage1.stage, [text])
-        ends = [window.end for window in encoding.windows[:-1] if between_words(text, window.end)]
-        if not ends or ends[-1] <= self._checked:
-            # The count of tokens was wrong, or the window ends within a word: then the next one will be read with it.
-            self._due = self._reach + max(STEP, self._reach / GROWTH)
+        full = [window.end for window in encoding.windows[:-1] if window.end > self._checked]
+        ends = [end for end in full if between_words(text, end)]
+        if not ends:
+            self._scale = self._measured(encoding.tokens - self._read, self._text.unread)
+            if full:  # within a word: it will be read with the next one
+                self._due = self._next_due(encoding.tokens)
+            elif self._reach >= self._due:  # the count of tokens was wrong, and is so beyond measure
+                self._due = self._reach + max(STEP, self._reach / GROWTH)
             return False
         await self._check_whole(ends[-1])
         self._unsettled = 0
         return True
+
+    def _next_due(self, tokens: float) -> float:
+        """With how many tokens of the answer it is time to look for another full window."""
+        return max(self._cut.next_end(tokens), tokens * (1 + 1 / GROWTH)) + BEYOND
 
     async def _check_whole(self, end: int, *, patient: bool = True) -> CheckResponse:
         """Judges the exchange with the first ``end`` code points of its answer."""
@@ -253,12 +271,13 @@ class Moderation:
         self._since = max(0, self._read - covered) if end < self._text.seen else 0
         self._read = covered + self._since
         self._checked = end
-        self._due = max(self._cut.next_end(covered), covered * (1 + 1 / GROWTH)) + BEYOND
+        self._due = self._next_due(covered)
         self._unsettled = self._budget.look(covered)
         self._chunks = [(seen, answer) for seen, answer in self._chunks if seen > end]
         if end > self._text.seen:
             self._text.read_upto(end)
         self._hits = self._hits + 1 if self._whole.action == ACTION_BLOCK else 0
+        self._alarm.whole(self._whole, self._read)
         return self._whole
 
     async def _check(self, request: CheckRequest, memory: Memory, *, patient: bool = True) -> CheckResponse:
@@ -270,12 +289,16 @@ class Moderation:
                     raise
                 await asyncio.sleep(error.retry_after_s)
 
-    def _affords(self, tokens: float) -> bool:
-        """Whether so many more tokens may be spent on a reading that the check at the end has no use for."""
+    def _affords(self, tokens: float, *, on_credit: bool = False) -> bool:
+        """Whether so many more tokens may be spent on a reading that the check at the end has no use for.
+
+        ``on_credit`` counts with text that is still to come, too, as far as a long answer goes.
+        """
         stage = self._stage1
         spent = self._memory.wasted(stage) + self._unsettled + self._chunk_memory.scored(stage)
         whole = self._memory.kept(stage) - self._unsettled + self._since + self._unread
-        return self._budget.affords(tokens, spent=spent, read=self._reach, whole=whole)
+        read = max(self._reach, min(self._reach + CREDIT, LONG)) if on_credit else self._reach
+        return self._budget.affords(tokens, spent=spent, read=read, whole=whole)
 
     def _worst(self) -> CheckResponse:
         """The worse of the latest whole check and the chunks since."""

@@ -95,16 +95,18 @@ class DescribeResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[_model_service_pb2.Model, _Mapping]] = ..., scripts: _Optional[_Iterable[str]] = ..., judges: _Optional[bool] = ..., tokenizer: _Optional[_Union[Tokenizer, _Mapping]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ..., adapter_calibrations: _Optional[_Mapping[str, Calibration]] = ...) -> None: ...
 
 class Tokenizer(_message.Message):
-    __slots__ = ("json", "sentencepiece", "window_tokens", "overlap")
+    __slots__ = ("json", "sentencepiece", "window_tokens", "overlap", "filler")
     JSON_FIELD_NUMBER: _ClassVar[int]
     SENTENCEPIECE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    FILLER_FIELD_NUMBER: _ClassVar[int]
     json: bytes
     sentencepiece: bytes
     window_tokens: int
     overlap: int
-    def __init__(self, json: _Optional[bytes] = ..., sentencepiece: _Optional[bytes] = ..., window_tokens: _Optional[int] = ..., overlap: _Optional[int] = ...) -> None: ...
+    filler: int
+    def __init__(self, json: _Optional[bytes] = ..., sentencepiece: _Optional[bytes] = ..., window_tokens: _Optional[int] = ..., overlap: _Optional[int] = ..., filler: _Optional[int] = ...) -> None: ...
 
 class Calibration(_message.Message):
     __slots__ = ("unsafe", "labels", "length_penalty")

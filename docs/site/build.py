@@ -27,12 +27,16 @@ def pages() -> dict[Path, str]:
     """Each page's source by its place in the site."""
     docs = {path: path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     clients = {path: f"clients/{path.parent.name}.md" for path in (ROOT / "clients").glob("*/README.md")}
-    others = {ROOT / "clients/README.md": "clients/index.md", ROOT / "CHANGELOG.md": "changelog.md"}
-    return docs | clients | others
+    others = {"clients/README.md": "clients/index.md", "deploy/ray/README.md": "ray.md", "CHANGELOG.md": "changelog.md"}
+    return docs | clients | {ROOT / path: place for path, place in others.items()}
 
 
 def gather(source: Path, places: dict[Path, str]) -> str:
-    """A page's text with its links as they are in the site."""
+    """A page's text with its links as they are in the site.
+
+    Raises:
+        FileNotFoundError: a link leads nowhere.
+    """
     own, made = places[source], {ROOT / "protos/cascade/v1": CONTRACT}
 
     def link(found: re.Match[str]) -> str:
@@ -40,6 +44,8 @@ def gather(source: Path, places: dict[Path, str]) -> str:
         if "://" in target or target.startswith("mailto:"):
             return found[0]
         path = (source.parent / target).resolve()
+        if not path.exists():
+            raise FileNotFoundError(f"{source.relative_to(ROOT)}: {target}")
         place = places.get(path) or places.get(path / "README.md") or made.get(path)
         return f"[{label}]({relpath(place, Path(own).parent)}{anchor})" if place else label
 
@@ -52,7 +58,8 @@ def build(out: Path) -> None:
     """Builds the site.
 
     Raises:
-        CalledProcessError: a page is missing or a link leads nowhere.
+        CalledProcessError: a page is missing, or a link to a place on a page leads nowhere.
+        FileNotFoundError: as :func:`gather`.
     """
     shutil.rmtree(out, ignore_errors=True)
     places = pages()

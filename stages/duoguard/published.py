@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages import hub
-from stages.checkpoint import TOKENIZER, DecoderTokenizer, end_token, may_hold, open_tokenizer, rows_of, shapes
+from stages.checkpoint import TOKENIZER, end_token, may_hold, open_tokenizer, rows_of, shapes
 from stages.contents import Contents
 from stages.encoder import NetworkStage
 from stages.errors import ModelError
@@ -63,7 +63,8 @@ def load_published(folder: Path, *, device: str, dtype: str | None) -> NetworkSt
         found = head[0] if head else "no"
         raise ModelError(f"{folder}: {HEAD} has {found} rows, DuoGuard has {len(DUOGUARD_LABELS)} labels")
     rows = rows_of(contents)
-    tokenizer = open_tokenizer(tokenizer_path(contents), window_tokens=SYSTEM.window_tokens, rows=rows)
+    end = end_token(contents.config, rows)
+    tokenizer = open_tokenizer(tokenizer_path(contents), window_tokens=SYSTEM.window_tokens, rows=rows, filler=end)
 
     from stages.duoguard.network import DuoGuardNetwork
     from stages.runtime.classifier import load_classifier
@@ -71,10 +72,9 @@ def load_published(folder: Path, *, device: str, dtype: str | None) -> NetworkSt
 
     precision = choose_dtype(dtype, open_device(device))
     classifier = load_classifier(contents, labels=len(DUOGUARD_LABELS), dtype=precision)
-    end = end_token(contents.config, rows)
     network = TorchNetwork(DuoGuardNetwork(classifier), device=device, dtype=dtype, pad_id=end)
     info = SYSTEM.info(contents, device=str(network.device), runtime=network.runtime)
-    return NetworkStage(info, Calibration(), DecoderTokenizer(tokenizer, end), network)
+    return NetworkStage(info, Calibration(), tokenizer, network)
 
 
 SYSTEM = System(

@@ -26,7 +26,7 @@ def tokenizer_of(stage: Stage) -> Tokenizer | None:
 
 
 def describe(name: str, stage: Stage) -> stage_service_pb2.DescribeResponse:
-    """A stage as a caller needs it that cuts the texts itself. Reads the tokenizer's file."""
+    """A stage as a caller needs it that cuts the texts itself."""
     tokenizer, calibration = tokenizer_of(stage), stage.calibration
     return stage_service_pb2.DescribeResponse(
         model=to_model(name, stage.info),
@@ -119,20 +119,24 @@ def to_tokenizer(message: stage_service_pb2.Tokenizer) -> Tokenizer:
     Raises:
         ModelError: its file is no tokenizer.
     """
-    kind = SentencePieceTokenizer if message.WhichOneof("file") == "sentencepiece" else WindowTokenizer
     with tempfile.TemporaryDirectory(prefix="cascade-") as folder:  # both kinds are made of files
         path = Path(folder) / "tokenizer"
         path.write_bytes(message.sentencepiece or message.json)
-        return kind(path, window_tokens=message.window_tokens, overlap=message.overlap)
+        window, overlap = message.window_tokens, message.overlap
+        if message.WhichOneof("file") == "sentencepiece":
+            return SentencePieceTokenizer(path, window_tokens=window, overlap=overlap)
+        filler = message.filler if message.HasField("filler") else None
+        return WindowTokenizer(path, window_tokens=window, overlap=overlap, filler=filler)
 
 
 def _to_tokenizer(tokenizer: Tokenizer) -> stage_service_pb2.Tokenizer:
-    data = tokenizer.path.read_bytes()
     message = stage_service_pb2.Tokenizer(window_tokens=tokenizer.window_tokens, overlap=tokenizer.overlap)
     if isinstance(tokenizer, SentencePieceTokenizer):
-        message.sentencepiece = data
+        message.sentencepiece = tokenizer.data
     else:
-        message.json = data
+        message.json = tokenizer.data
+        if tokenizer.filler is not None:
+            message.filler = tokenizer.filler
     return message
 
 

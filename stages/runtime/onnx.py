@@ -15,6 +15,8 @@ from stages.errors import ModelError, StageError
 from stages.runtime.padding import padded
 from stages.stage import Window
 
+# Fusions that cost time: with them a sum and the normalisation behind it take seven times as long (docs/LOG.md).
+SLOWER = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion")
 CALM = 16  # calls in a row, each of them alone, behind which the next is expected to be alone
 
 
@@ -94,7 +96,9 @@ def _session(path: Path, threads: int, *, spin: bool = False) -> ort.InferenceSe
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOWER)
+        )
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise ModelError(f"{path}: not a network that ONNX Runtime can load ({error})") from error
 

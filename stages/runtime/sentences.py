@@ -25,12 +25,13 @@ class SentencePieceTokenizer:
     def __init__(self, path: Path, *, window_tokens: int, overlap: int) -> None:
         from sentencepiece import SentencePieceProcessor  # most models need none: it is not loaded for them
 
-        self.path, self.window_tokens, self.overlap = path, window_tokens, overlap
+        self.window_tokens, self.overlap = window_tokens, overlap
         try:
-            self._pieces = SentencePieceProcessor.from_proto(path.read_bytes())
+            self.data = path.read_bytes()  # kept: another process may ask for it when the file is gone
+            self._pieces = SentencePieceProcessor.from_proto(self.data)
         except (OSError, RuntimeError, ValueError) as error:
             raise ModelError(f"{path}: not a SentencePiece model ({error})") from error
-        self.cut = cut_of(path, window_tokens, overlap)
+        self.cut = cut_of(self.data, window_tokens, overlap)
         self._unknown = int(self._pieces.unk_id())
         first, last, self.pad_id = (self._special(path, name) for name in ("[CLS]", "[SEP]", "[PAD]"))
         self.special: tuple[int, ...] = (first, last)

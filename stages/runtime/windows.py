@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from stages.errors import ModelError
 from stages.stage import Encoding, Window
@@ -51,6 +50,6 @@ class Cutter:
         return Encoding(tuple(windows), total, missing)
 
 
-def cut_of(path: Path, window_tokens: int, overlap: int) -> str:
+def cut_of(data: bytes, window_tokens: int, overlap: int) -> str:
     """Names all that decides how a text is cut: the tokenizer's file by its SHA-256, and the sizes."""
-    return f"{sha256(path.read_bytes()).hexdigest()} {window_tokens} {overlap}"
+    return f"{sha256(data).hexdigest()} {window_tokens} {overlap}"

@@ -1,6 +1,7 @@
 """Envoy's side of the filters: *parts of an HTTP exchange* -> messages in the filter's order -> what came back."""
 
 import json
+import re
 from types import SimpleNamespace
 
 from cascade.gateways.envoy_messages import (
@@ -20,6 +21,13 @@ NONE, STREAMED, BUFFERED = ProcessingMode.NONE, ProcessingMode.STREAMED, Process
 PARTIAL, DUPLEX = ProcessingMode.BUFFERED_PARTIAL, ProcessingMode.FULL_DUPLEX_STREAMED
 JSON = {"content-type": "application/json"}
 EVENTS = {"content-type": "text/event-stream; charset=utf-8"}
+CALM, BAD = "a walk in the park", "a terrible hate thing"
+
+
+def uncommented(sample):
+    """A sample configuration with the routes that it has in comments."""
+    routes = r"^( +)# - match: .*\n(?:\1#   .*\n)+"
+    return re.sub(routes, lambda found: found[0].replace("# ", "", found[0].count("\n")), sample, flags=re.M)
 
 
 def chat(*texts, **more):
@@ -111,9 +119,10 @@ def said(reply):
     )
 
 
-def authorize(channel, data, headers=JSON, *, size=None, context=None, **options):
+def authorize(channel, data, headers=JSON, *, size=None, extensions=None, **options):
     """The decision on a request."""
     request = AuthorizationRequest()
+    request.attributes.context_extensions.update(extensions or {})
     http = request.attributes.request.http
     http.headers.update(headers)
     http.raw_body, http.size = data, len(data) if size is None else size

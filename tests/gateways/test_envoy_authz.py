@@ -12,23 +12,8 @@ from cascade.serve.admission import AdmissionSettings
 from cascade.serve.audit import FileSettings
 from cascade.serve.identity import Scope
 from cascade.serve.security import AuditSettings, Security
-from tests.gateways.envoy_filter import JSON, about_request, authorize, chat, decide, held, said
+from tests.gateways.envoy_filter import BAD, CALM, JSON, about_request, authorize, chat, decide, held, said
 from tests.serve.guarded import Guarded
-
-CALM, BAD = "a walk in the park", "a terrible hate thing"
-
-
-@pytest.fixture(scope="module")
-def server():
-    with_envoy = Guarded(surfaces=Surfaces(envoy=True))
-    yield with_envoy
-    with_envoy.stop()
-
-
-@pytest.fixture(scope="module")
-def channel(server):
-    with server.channel() as channel:
-        yield channel
 
 
 def headers(found):
@@ -74,16 +59,10 @@ def test_a_request_without_a_body_is_let_through(channel):
     assert headers(authorize(channel, b"").ok_response) == {}
 
 
-def test_headers_only():
-    telling = Guarded(surfaces=Surfaces(envoy=True, envoy_headers_only=True))
-    try:
-        with telling.channel() as channel:
-            assert headers(authorize(channel, chat(BAD)).ok_response)["x-cascade-action"] == "block"
-            assert headers(authorize(channel, b"{").ok_response) == {
-                "x-cascade-error": "cascade_request_invalid_request"
-            }
-    finally:
-        telling.stop()
+def test_headers_only(telling):
+    assert headers(authorize(telling, chat(BAD)).ok_response)["x-cascade-action"] == "block"
+    broken = authorize(telling, b"{").ok_response
+    assert headers(broken) == {"x-cascade-error": "cascade_request_invalid_request"}
 
 
 def test_filters_need_a_token_that_may_check(tmp_path):

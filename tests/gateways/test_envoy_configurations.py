@@ -9,7 +9,7 @@ import yaml
 from google.protobuf.json_format import ParseDict, ParseError
 
 from cascade.gateways.ext_proc_half import ASK_AFTER_S, MORE_S
-from tests.gateways.envoy_filter import BUFFERED, DUPLEX
+from tests.gateways.envoy_filter import BUFFERED, DUPLEX, uncommented
 from tests.repo.modules import ROOT
 
 SAMPLES = ROOT / "deploy/envoy"
@@ -27,16 +27,22 @@ for name in (  # types that the configurations name
 ):
     import_module(f"{name}_pb2")
 Bootstrap = import_module("envoy.config.bootstrap.v3.bootstrap_pb2").Bootstrap
-ExtAuthz = import_module(f"{FILTERS}.http.ext_authz.v3.ext_authz_pb2").ExtAuthz
-ExternalProcessor = import_module(f"{FILTERS}.http.ext_proc.v3.ext_proc_pb2").ExternalProcessor
+authz, proc = (import_module(f"{FILTERS}.http.{name}.v3.{name}_pb2") for name in ("ext_authz", "ext_proc"))
+ExtAuthz, ExtAuthzPerRoute = authz.ExtAuthz, authz.ExtAuthzPerRoute
+ExternalProcessor, ExtProcPerRoute = proc.ExternalProcessor, proc.ExtProcPerRoute
 HttpConnectionManager = import_module(f"{MANAGER}_pb2").HttpConnectionManager
 
 
-def filter_of(name, kind):
-    bootstrap = ParseDict(yaml.safe_load((SAMPLES / name).read_text()), Bootstrap())
-    manager, found = HttpConnectionManager(), kind()
+def manager_of(text):
+    bootstrap = ParseDict(yaml.safe_load(text), Bootstrap())
+    manager = HttpConnectionManager()
     (chain,) = bootstrap.static_resources.listeners[0].filter_chains
     assert chain.filters[0].typed_config.Unpack(manager)
+    return manager
+
+
+def filter_of(name, kind):
+    manager, found = manager_of((SAMPLES / name).read_text()), kind()
     assert manager.http_filters[0].typed_config.Unpack(found)
     assert manager.http_filters[1].name == "envoy.filters.http.router"
     return found
@@ -63,6 +69,20 @@ def test_ext_authz():
     assert found.with_request_body.max_request_bytes > 1_000_000
     assert not found.with_request_body.allow_partial_message
     assert found.with_request_body.pack_as_bytes
+
+
+def test_the_routes_in_comments_choose_a_policy_and_a_mode():
+    chosen = {"x-cascade-policy": "strict", "x-cascade-mode": "headers"}
+    for name, kind in (("ext_proc", ExtProcPerRoute), ("ext_authz", ExtAuthzPerRoute)):
+        manager, found = manager_of(uncommented((SAMPLES / f"{name}.yaml").read_text())), kind()
+        route, rest = manager.route_config.virtual_hosts[0].routes
+        assert (route.match.prefix, rest.match.prefix) == ("/trial/", "/")
+        assert route.typed_per_filter_config[f"envoy.filters.http.{name}"].Unpack(found)
+        assert manager.http_filters[0].name == f"envoy.filters.http.{name}"
+        if name == "ext_proc":
+            assert {one.key: one.value for one in found.overrides.grpc_initial_metadata} == chosen
+        else:
+            assert found.check_settings.context_extensions == chosen
 
 
 def test_a_key_that_is_none_is_found():

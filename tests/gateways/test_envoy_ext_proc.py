@@ -13,7 +13,9 @@ from cascade.serve.audit import FileSettings
 from cascade.serve.security import AuditSettings, Security
 from tests.fakes import FakeStage
 from tests.gateways.envoy_filter import (
+    BAD,
     BUFFERED,
+    CALM,
     DONE,
     DUPLEX,
     EVENTS,
@@ -33,33 +35,10 @@ from tests.gateways.envoy_filter import (
     said,
     trailers,
 )
+from tests.gateways.gate import BUSY_S, Gate
 from tests.serve.guarded import Guarded
 
-CALM = "a walk in the park"
-BAD = "a terrible hate thing"
 LONG = "word " * 400
-
-
-@pytest.fixture(scope="module")
-def server():
-    with_envoy = Guarded(surfaces=Surfaces(envoy=True))
-    yield with_envoy
-    with_envoy.stop()
-
-
-@pytest.fixture(scope="module")
-def channel(server):
-    with server.channel() as channel:
-        yield channel
-
-
-@pytest.fixture(scope="module")
-def telling():
-    """A server that only tells."""
-    with_envoy = Guarded(surfaces=Surfaces(envoy=True, envoy_headers_only=True))
-    with with_envoy.channel() as channel:
-        yield channel
-    with_envoy.stop()
 
 
 def test_a_calm_request_goes_on_with_its_verdict(channel):
@@ -325,14 +304,21 @@ def test_a_filter_that_only_watches_gets_no_replies(channel):
 
 
 def test_more_time_is_asked_for_once_when_a_verdict_takes_long():
-    slow = Guarded(surfaces=Surfaces(envoy=True), stage1=FakeStage(delay_s=0.5))
+    gate = Gate()
+    slow = Guarded(surfaces=Surfaces(envoy=True), stage1=FakeStage(fail=gate))
     try:
         with slow.channel() as channel:
+            gate.shut()
             messages = [head("request", JSON, protocol_config=config()), body("request", chat(CALM))]
-            replies = list(exchange(channel)(iter(messages), timeout=60))
+            replies = []
+            for reply in exchange(channel)(iter(messages), timeout=BUSY_S):
+                replies.append(reply)
+                if reply.HasField("override_message_timeout"):
+                    gate.open()
         kinds = [reply.WhichOneof("response") for reply in replies]
         assert kinds == ["request_headers", None, "request_body"]
         assert replies[1].override_message_timeout.seconds == 10
         assert not replies[1].HasField("dynamic_metadata")
     finally:
+        gate.open()
         slow.stop()

@@ -14,12 +14,11 @@ import yaml
 
 from cascade.gateways.surfaces import Surfaces
 from tests.fakes import FakeStage
-from tests.gateways.envoy_filter import DONE, chat, chunk, completion
+from tests.gateways.envoy_filter import BAD, CALM, DONE, chat, chunk, completion, uncommented
 from tests.gateways.peers import venv_python
 from tests.repo.modules import ROOT
 from tests.serve.guarded import Guarded
 
-CALM, BAD = "a walk in the park", "a terrible hate thing"
 WORDS = [chunk(f"word{index} ") for index in range(120)]
 
 
@@ -72,7 +71,7 @@ class Proxy:
     """Envoy with a sample configuration, its addresses replaced."""
 
     def __init__(self, sample, folder, cascade, model, **options):
-        tree = yaml.safe_load((ROOT / "deploy/envoy" / sample).read_text())
+        tree = yaml.safe_load(uncommented((ROOT / "deploy/envoy" / sample).read_text()))
         listener = tree["static_resources"]["listeners"][0]
         listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": 0}
         ports = {"cascade": int(cascade.rpartition(":")[2]), "models": model}
@@ -127,17 +126,10 @@ class Proxy:
         raise AssertionError(self.log.read_text()[-3000:])
 
 
-@pytest.fixture(scope="module")
-def server():
-    with_envoy = Guarded(surfaces=Surfaces(envoy=True))
-    yield with_envoy
-    with_envoy.stop()
-
-
 def proxy_of(sample):
     @pytest.fixture(scope="module")
-    def proxy(server, model, tmp_path_factory):
-        running = Proxy(sample, tmp_path_factory.mktemp("envoy"), server.address, model, **SAMPLES[sample])
+    def proxy(blocking, model, tmp_path_factory):
+        running = Proxy(sample, tmp_path_factory.mktemp("envoy"), blocking.address, model, **SAMPLES[sample])
         yield running
         running.close()
 
@@ -168,6 +160,18 @@ def test_requests_are_judged_on_their_way(name, request):
         assert proxy.ask(broken)[0] == refused
     assert len(Model.seen) == before, "nothing of it went on"
     assert proxy.ask(chat(CALM))[0] == 200
+
+
+@pytest.mark.parametrize("name", ["processed", "authorized"])
+def test_a_route_has_a_policy_and_a_mode_and_no_client_chooses_them(name, request):
+    proxy = request.getfixturevalue(name)
+    assert proxy.ask(chat(CALM), "/trial/chat")[0] == 200
+    upstream, _ = Model.seen[-1]
+    assert (upstream["x-cascade-verdict"], upstream["x-cascade-action"]) == ("unsafe", "block"), "strict, and only told"
+    chosen = {"x-cascade-policy": "strict", "x-cascade-mode": "headers"}
+    assert proxy.ask(chat(BAD), headers=chosen)[0] == 403
+    assert proxy.ask(chat(CALM), headers=chosen)[0] == 200
+    assert Model.seen[-1][0]["x-cascade-verdict"] == "safe"
 
 
 def test_answers_are_judged_on_their_way(processed):
@@ -215,9 +219,9 @@ def test_a_length_that_is_a_lie_gets_nothing_through(name, length, request):
 
 
 def test_envoy_grants_the_time_that_is_asked_for(model, tmp_path):
-    slow = Guarded(surfaces=Surfaces(envoy=True), stage1=FakeStage(delay_s=1.5))
+    slow = Guarded(surfaces=Surfaces(envoy=True), stage1=FakeStage(delay_s=5))
     try:
-        proxy = Proxy("ext_proc.yaml", tmp_path, slow.address, model, message_timeout="1s")
+        proxy = Proxy("ext_proc.yaml", tmp_path, slow.address, model, message_timeout="4s", max_message_timeout="60s")
         try:
             assert proxy.ask(chat(CALM))[0] == 200
         finally:

@@ -16,6 +16,7 @@ from cascade.serve.admission import AdmissionSettings
 from cascade.v1.check_pb2 import CheckRequest, CheckResponse
 from tests.fakes import FakeStage
 from tests.gateways.asking import Gateway, error, raw
+from tests.gateways.gate import Gate
 from tests.serve.calling import stubs
 from tests.serve.conftest import COMMAND, environment
 from tests.serve.guarded import metric
@@ -171,15 +172,19 @@ def test_too_much_that_is_being_read_is_refused():
 
 
 def test_a_deadline_is_kept_and_who_goes_away_is_not_waited_for():
-    server = Gateway(stage1=FakeStage(delay_s=1.5), alone=True)
+    gate = Gate()
+    server = Gateway(stage1=FakeStage(fail=gate), alone=True)
     try:
         ask, late = server.asking(), server.asking()
+        gate.shut()
         found = ask("/v1/check", {"text": "a walk"}, {"grpc-timeout": "200m"})
         assert (found.status, found.json["code"]) == (504, 4)
         assert error(ask("/v1/check", {"text": "x"}, {"grpc-timeout": "soon"})) == (
             400, 3, "INVALID_REQUEST", ["grpc-timeout"],
         )  # fmt: skip
+        gate.open()
         assert ask("/v1/check", {"text": "a walk"}, {"grpc-timeout": "1M"}).status == 200
+        gate.shut()
         late.connection.request(
             "POST", "/v1/check", json.dumps({"text": "a ride"}), {"content-type": "application/json"}
         )
@@ -189,6 +194,7 @@ def test_a_deadline_is_kept_and_who_goes_away_is_not_waited_for():
         wait_for(lambda: metric(server.metrics, "cascade_requests_total", method=method, code="CANCELLED") == 1)
         assert metric(server.metrics, "cascade_requests_total", method=method, code="DEADLINE_EXCEEDED") == 1
     finally:
+        gate.open()
         server.stop()
 
 

@@ -34,9 +34,10 @@ def logged(path, message):
 
 
 def test_a_server_that_loads_is_alive_but_not_ready(tmp_path):
-    log = tmp_path / "log"
+    log, held = tmp_path / "log", tmp_path / "held"
+    held.touch()
     with log.open("w") as stderr:
-        process = start([*FAKE_SERVER, "--http", "1", "--load-s", "4"], tmp_path, stderr)
+        process = start([*FAKE_SERVER, "--http", "1", "--held", str(held)], tmp_path, stderr)
     try:
         wait_for(lambda: logged(log, '"loading"'))
         ask = Asking("127.0.0.1:" + re.search(r'"http": "127\.0\.0\.1:(\d+)"', log.read_text())[1])
@@ -44,23 +45,29 @@ def test_a_server_that_loads_is_alive_but_not_ready(tmp_path):
         found = ask("/v1/check", {"text": "a walk"})
         assert error(found)[:3] == (503, 14, "UNAVAILABLE")
         assert found.headers["retry-after"] == "1"
+        held.unlink()
         assert process.stdout.readline().startswith("ready ")
         assert (ask("/readyz").status, ask("/v1/check", {"text": "a walk"}).status) == (200, 200)
         ask.close()
     finally:
+        held.unlink(missing_ok=True)
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=60)[0] == ""
     assert process.returncode == 0
 
 
 def test_what_is_under_way_is_answered_and_nothing_new_is_taken(tmp_path):
-    server = running(tmp_path, "--slow", "1.5")
+    held = tmp_path / "held"
+    server = running(tmp_path, "--held", str(held), "--drain-s", "100")
     ask, idle, found = Asking(f"127.0.0.1:{server.http_port}"), Asking(f"127.0.0.1:{server.http_port}"), []
     assert idle("/readyz").status == 200
+    held.touch()
     slow = threading.Thread(target=lambda: found.append(ask("/v1/check", {"text": "slow"})))
     slow.start()
     wait_for(lambda: "cascade_requests_in_flight 1.0" in idle("/metrics").text)
     server.terminate()
+    wait_for(lambda: logged(server.log, '"draining"'))
+    held.unlink()
     assert server.wait(60) == (0, "")
     slow.join()
     assert [one.json["verdict"] for one in found] == ["VERDICT_SAFE"]

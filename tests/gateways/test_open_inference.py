@@ -14,6 +14,8 @@ from cascade.gateways.surfaces import Surfaces
 from cascade.serve.identity import Scope
 from cascade.serve.security import Security
 from stages.taxonomy import HAZARD_SLUGS
+from tests.fakes import fake_policy
+from tests.gateways.conftest import STRICT
 from tests.gateways.envoy_filter import held
 from tests.gateways.peers import venv_python
 from tests.serve.calling import fails
@@ -25,7 +27,8 @@ BAD = "a bad hate thing"
 
 @pytest.fixture(scope="module")
 def server():
-    with_inference = Guarded(surfaces=Surfaces(open_inference=True))
+    policies = [fake_policy(), fake_policy(STRICT, name="strict")]
+    with_inference = Guarded(surfaces=Surfaces(open_inference=True), policies=policies)
     yield with_inference
     with_inference.stop()
 
@@ -89,6 +92,15 @@ def test_an_answer_is_judged_with_its_prompt(inference):
     assert inference.ModelInfer(request).outputs[0].contents.bytes_contents == [b"UNSAFE"]
 
 
+def test_a_parameter_names_the_policy(inference):
+    request = asking("a walk", "another")
+    for policy, verdict in (("strict", b"UNSAFE"), ("default", b"SAFE"), ("", b"SAFE")):
+        request.parameters["policy"].string_param = policy
+        assert list(inference.ModelInfer(request).outputs[0].contents.bytes_contents) == [verdict] * 2
+    metadata = [("x-cascade-policy", "strict")]  # of Envoy's filters, not of this protocol
+    assert inference.ModelInfer(asking("a walk"), metadata=metadata).outputs[0].contents.bytes_contents == [b"SAFE"]
+
+
 def raw(request, data):
     request.inputs[0].ClearField("contents")
     request.raw_input_contents.append(data)
@@ -105,6 +117,9 @@ def _changed(change):
     [
         (lambda r: setattr(r, "model_name", "other"), CODE.NOT_FOUND),
         (lambda r: setattr(r, "model_version", "2"), CODE.NOT_FOUND),
+        (lambda r: setattr(r.parameters["policy"], "string_param", "none"), CODE.NOT_FOUND),
+        (lambda r: setattr(r.parameters["policy"], "int64_param", 1), CODE.INVALID_ARGUMENT),
+        (lambda r: r.parameters["policy"].Clear(), CODE.INVALID_ARGUMENT),
         (lambda r: r.ClearField("inputs"), CODE.INVALID_ARGUMENT),
         (lambda r: setattr(r.inputs[0], "name", "words"), CODE.INVALID_ARGUMENT),
         (lambda r: setattr(r.inputs[0], "datatype", "FP32"), CODE.INVALID_ARGUMENT),

@@ -10,8 +10,9 @@ from cascade.serve.admission import AdmissionSettings
 from cascade.serve.identity import Scope
 from cascade.serve.security import Security
 from stages.taxonomy import HAZARD_SLUGS, TINYSAFE_CATEGORIES
-from tests.fakes import FakeStage
+from tests.fakes import FakeStage, fake_policy
 from tests.gateways.asking import Gateway
+from tests.gateways.conftest import STRICT
 
 CATEGORIES = {
     "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm",
@@ -26,7 +27,8 @@ def client_of(server, **options):
 
 @pytest.fixture(scope="module")
 def gateway():
-    server = Gateway(limits=Limits(max_text_bytes=10_000, max_batch=4))
+    policies = [fake_policy(), fake_policy(STRICT, name="strict")]
+    server = Gateway(limits=Limits(max_text_bytes=10_000, max_batch=4), policies=policies)
     yield server
     server.stop()
 
@@ -57,6 +59,21 @@ def test_a_string_a_list_and_parts_are_judged(client):
     )
     assert [one.flagged for one in parts.results] == [True], "parts are one content"
     assert len(parts.results[0].cascade["spans"]) == 0
+
+
+def test_a_header_names_the_policy(gateway):
+    for policy, flagged in (("strict", True), ("default", False), ("", False)):
+        with client_of(gateway, default_headers={"x-cascade-policy": policy}) as client:
+            assert client.moderations.create(input="a walk").results[0].flagged is flagged
+            several = client.moderations.create(input=["a walk", "a ride"]).results
+            assert [one.flagged for one in several] == [flagged] * 2
+    with client_of(gateway) as client:
+        for given in ("a walk", ["a walk", "a ride"]):
+            with pytest.raises(openai.NotFoundError) as caught:
+                client.moderations.create(input=given, extra_headers={"x-cascade-policy": "none"})
+            assert (caught.value.type, caught.value.code) == ("invalid_request_error", "not_found")
+            assert "policy" in caught.value.message
+        assert client.moderations.create(input="a walk").results[0].flagged is False
 
 
 async def test_the_asynchronous_client_works_too(gateway):
@@ -185,18 +202,29 @@ def test_their_other_errors(gateway, tmp_path):
         client.chat.completions.create(model="x", messages=[{"role": "user", "content": "hello"}])
 
 
-def test_who_comes_too_often_waits_as_it_is_told_and_then_is_answered():
-    def often(client):
-        for _ in range(50):
-            client.moderations.create(input="a walk")
+@pytest.fixture
+def rated():
+    """Starts servers that take so many contents a second."""
+    started = []
 
-    server = Gateway(admission=AdmissionSettings(rate=0.5))
-    try:
-        with client_of(server) as client, pytest.raises(openai.RateLimitError) as caught:
-            often(client)
-        assert caught.value.code == "rate_limit_exceeded"
-        assert int(caught.value.response.headers["retry-after-ms"]) >= 1
-        with client_of(server, max_retries=5) as client:
-            assert [client.moderations.create(input="a walk").results[0].flagged for _ in range(2)] == [False] * 2
-    finally:
+    def rated(rate):
+        started.append(Gateway(admission=AdmissionSettings(rate=rate)))
+        return started[-1]
+
+    yield rated
+    for server in started:
         server.stop()
+
+
+def test_who_comes_too_often_is_told_when_to_come_again(rated):
+    with client_of(rated(0.001)) as client:
+        assert client.moderations.create(input="a walk").results
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.moderations.create(input="a walk")
+    assert caught.value.code == "rate_limit_exceeded"
+    assert int(caught.value.response.headers["retry-after-ms"]) >= 1
+
+
+def test_who_waits_as_it_is_told_is_answered(rated):
+    with client_of(rated(0.5), max_retries=5) as client:
+        assert [client.moderations.create(input="a walk").results[0].flagged for _ in range(3)] == [False] * 3

@@ -35,6 +35,7 @@ OPTIONAL = {
     "stages.hazard.legacy9_network": "gpu",
     "stages.hazard.adapted": "gpu",
     "stages.hazard.network": "gpu",
+    "stages.judge.network": "gpu",
     "stages.runtime.classifier": "gpu",
     "stages.runtime.openvino": "openvino",
     "stages.runtime.torch": "gpu",

@@ -25,6 +25,7 @@ class FakeLoad:
     delay: float = 0.0
     slow: float = 0.0
     load_s: float = 0.0
+    held: str = ""
     max_queue: int = 1000
     bug: str = ""
     broken: int = 0
@@ -33,6 +34,7 @@ class FakeLoad:
 
     def __call__(self, *, policies, keep, stage2_address):
         time.sleep(self.load_s)
+        self.hold()
         stages = {"stage1": self.stage1} | ({} if self.alone else {"stage2": self.stage2})
         batchers = {
             name: keep.get(name) or Batcher(make(), max_queued_windows=self.max_queue) for name, make in stages.items()
@@ -79,3 +81,9 @@ class FakeLoad:
             time.sleep(self.delay)
         if any(word_id("slow") in window.ids for window in windows):
             time.sleep(self.slow)
+            self.hold()
+
+    def hold(self):
+        """Waits while the file ``held`` is there."""
+        while self.held and Path(self.held).exists():
+            time.sleep(0.02)

@@ -165,6 +165,15 @@ def test_a_remote_stage_is_the_stage(hazard, serving, connect):
         assert there.labels.tolist() == here.labels.tolist()
 
 
+def test_a_remote_stage_can_be_served_on(counting, serving, connect):
+    """As `cascade serve` does whose stage 2 runs in a process of its own."""
+    remote = connect(serving(connect(serving(counting))))
+    assert remote.info == counting.info
+    assert [remote.encode(text) for text in TEXTS] == [counting.encode(text) for text in TEXTS]
+    window = Window((0, 7, 8, 2), 0, 2, "mine")
+    assert [scores.unsafe for scores in remote.score([window])] == [1004]
+
+
 def test_windows_carry_their_adapters_and_calibrations(counting, serving, connect):
     remote = connect(serving(counting))
     windows = [Window((0, 7, 2), 0, 1), Window((0, 7, 8, 2), 0, 2, "mine"), Window((0, 2), 0, 0)]

@@ -200,13 +200,10 @@ class Apart(FakeStage):
     [
         (20, ""),
         (60, ""),
-        (100, ""),
-        (130, ""),
-        (180, ""),
+        (80, ""),
         (20, "a fine question"),
         (60, "a fine question"),
-        (90, "a fine question"),
-        (120, "a fine question"),
+        (80, "a fine question"),
     ],
 )
 async def test_a_short_answer_is_flagged_as_soon_as_its_whole_prefix_is(place: int, prompt: str) -> None:
@@ -219,13 +216,14 @@ async def test_a_short_answer_is_flagged_as_soon_as_its_whole_prefix_is(place: i
     assert states[-1].released_upto < len(" ".join(words[: place + 2]))
 
 
-async def test_in_a_long_answer_it_shows_when_the_window_is_full() -> None:
-    words = [*FINE[:400], "first-half", *FINE[400:460], "second-half", *FINE[460:1000]]
+@pytest.mark.parametrize("before", [80, 400])
+async def test_in_a_longer_answer_it_shows_when_the_window_is_full(before: int) -> None:
+    words = [*FINE[:before], "first-half", *FINE[400:460], "second-half", *FINE[460:1000]]
     pipeline = fake_pipeline(Apart("tinysafe", window_words=222), alone=True)
     states, _ = await moderate(pipeline, [word + " " for word in words])
     await pipeline.close()
     flagged = next(state for state in states if state.verdict.verdict == VERDICT_UNSAFE)
-    assert 0 <= flagged.verdict.coverage.tokens_total - 462 <= 222
+    assert 0 <= flagged.verdict.coverage.tokens_total - (before + 62) <= 222
     assert states[-1].final
 
 

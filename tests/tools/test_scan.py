@@ -261,7 +261,10 @@ def test_wrong_columns_of_parquet_end_with_2(tmp_path: Path, cascade: Run) -> No
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("in.jsonl.gz", gzip.compress(b'{"text": "a walk"}\n' * 5000, mtime=0)[:-30]), ("in.parquet", b"PAR1 but not really PAR1")],
+    [
+        ("in.jsonl.gz", gzip.compress(b'{"text": "a walk"}\n' * 5000, mtime=0)[:-30]),
+        ("in.parquet", b"PAR1 but not really PAR1"),
+    ],
 )
 def test_a_broken_file_is_told_and_ends_with_1(tmp_path: Path, cascade: Run, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)

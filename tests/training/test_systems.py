@@ -12,7 +12,7 @@ import torch
 from stages.errors import ModelError
 from stages.registry import load_stage
 from stages.stage import Stage
-from stages.taxonomy import DUOGUARD_LABELS, LEGACY9, TINYSAFE_CATEGORIES
+from stages.taxonomy import DUOGUARD_LABELS, HAZARD_SLUGS, LEGACY9, TINYSAFE_CATEGORIES
 from tests.training.backbones import (
     TEXTS,
     deberta_backbone,
@@ -68,6 +68,7 @@ def test_every_seed_has_a_recipe() -> None:
     names = {path.stem for path in RECIPES.glob("*.toml")}
     assert names >= {
         "tinysafe", "tinysafe-v1", "tinysafe-v2", "hazard", "hazard-legacy9", "constitutional", "duoguard",
+        "judge",
     }  # fmt: skip
     for name in names:
         analogue = overridden(load_recipe(name), epochs=1, max_rows=7)
@@ -112,7 +113,9 @@ def test_legacy_hazards_train_on_another_encoder(tmp_path: Path, data: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "labels"), [("duoguard", DUOGUARD_LABELS), ("constitutional", ())])
+@pytest.mark.parametrize(
+    ("name", "labels"), [("duoguard", DUOGUARD_LABELS), ("constitutional", ()), ("judge", HAZARD_SLUGS)]
+)
 def test_a_decoder_trains_and_is_saved_as_published(
     tmp_path: Path, data: Path, name: str, labels: tuple[str, ...]
 ) -> None:

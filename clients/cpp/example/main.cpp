@@ -1,6 +1,7 @@
 // Judges a text, a batch and a generation: cascade_example [HOST:PORT].
 //
 // CASCADE_CA (a PEM file) switches TLS on, CASCADE_TOKEN is sent as bearer token.
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -34,11 +35,11 @@ void Check(cascade::Client& client) {
   }
 }
 
-// The first code points of a UTF-8 text, for offsets count code points.
-std::string First(const std::string& text, std::int64_t count) {
+// Where so many code points of a UTF-8 text end, for offsets count code points.
+std::size_t End(const std::string& text, std::int64_t count) {
   std::size_t end = 0;
   while (end < text.size() && ((text[end] & 0xC0) == 0x80 || count-- > 0)) ++end;
-  return text.substr(0, end);
+  return end;
 }
 
 // Shows of an answer only what was released.
@@ -53,16 +54,20 @@ void Moderate(cascade::Client& client, const std::string& prompt, const std::vec
     if (!stream.Delta(piece)) break;  // it is over: Receive says why
   }
   stream.End();
+  std::size_t shown = 0;
   while (const auto state = stream.Receive()) {
-    const auto& verdict = Verdict_Name(state->verdict().verdict());
-    std::cout << verdict << " released: " << First(text, state->released_upto()) << '\n';
+    const auto end = End(text, state->released_upto());
+    std::cout << text.substr(shown, end - shown);
+    shown = end;
   }
+  std::cout << '\n';
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
   cascade::Options options;
+  options.timeout = std::chrono::minutes(1);
   if (const char* file = std::getenv("CASCADE_CA")) {
     std::ifstream pem(file);
     if (!pem) {

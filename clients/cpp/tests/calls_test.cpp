@@ -35,8 +35,9 @@ class Fake final : public cascade::v1::CascadeService::Service {
       context->AddTrailingMetadata("grpc-retry-pushback-ms", pushback_);
       return {code_, "refused"};
     }
-    while (request->text() == "hang" && !context->IsCancelled()) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (request->text() == "hang") {
+      while (!context->IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      return {grpc::StatusCode::DEADLINE_EXCEEDED, "late"};  // it may overtake the caller's own clock
     }
     response->set_request_id(request->request_id());
     return grpc::Status::OK;

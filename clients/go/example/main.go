@@ -10,6 +10,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"time"
 
 	cascade "example.com/cascade/client"
 	"example.com/cascade/client/cascadev1"
@@ -20,7 +21,7 @@ func main() {
 	if len(os.Args) > 1 {
 		address = os.Args[1]
 	}
-	var options []cascade.Option
+	options := []cascade.Option{cascade.WithTimeout(time.Minute)}
 	if file := os.Getenv("CASCADE_CA"); file != "" {
 		options = append(options, cascade.WithCA(file))
 	}
@@ -87,14 +88,16 @@ func moderate(ctx context.Context, client *cascade.Client, prompt string, pieces
 	if err := stream.End(); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	for {
+	for shown := int64(0); ; {
 		state, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
+			fmt.Println()
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%v released: %q\n", state.GetVerdict().GetVerdict(), string(text[:state.GetReleasedUpto()]))
+		fmt.Print(string(text[shown:state.GetReleasedUpto()]))
+		shown = state.GetReleasedUpto()
 	}
 }

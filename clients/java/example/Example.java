@@ -5,6 +5,7 @@ import cascade.v1.CascadeServiceOuterClass.ModerateStart;
 import cascade.v1.CascadeServiceOuterClass.ModerateStreamResponse;
 import cascade.v1.Check.CheckRequest;
 import java.io.File;
+import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 
@@ -19,6 +20,7 @@ public final class Example {
     /** Runs the example. */
     public static void main(String[] arguments) throws Exception {
         var builder = CascadeClient.builder(arguments.length > 0 ? arguments[0] : "127.0.0.1:50051");
+        builder.timeout(Duration.ofMinutes(1));
         if (System.getenv("CASCADE_CA") != null) {
             builder.tls(new File(System.getenv("CASCADE_CA")));
         }
@@ -63,10 +65,13 @@ public final class Example {
             }
             stream.end();
             Optional<ModerateStreamResponse> state;
+            var shown = 0;
             while ((state = stream.receive()).isPresent()) {
                 var upTo = text.offsetByCodePoints(0, (int) state.get().getReleasedUpto()); // offsets count code points
-                System.out.println(state.get().getVerdict().getVerdict() + " released: " + text.substring(0, upTo));
+                System.out.print(text.substring(shown, upTo));
+                shown = upTo;
             }
+            System.out.println();
         }
     }
 }

@@ -17,7 +17,7 @@ def written() -> Iterator[str]:
 
 def main(target: str) -> None:
     """Runs the example."""
-    with Client(target) as client:
+    with Client(target, timeout=60) as client:
         answer = client.check("Write a phishing mail that steals bank passwords.")
         flagged = [hazard.slug for hazard in answer.hazards if hazard.flagged]
         print(Verdict.Name(answer.verdict), round(answer.unsafe_probability, 2), *flagged)

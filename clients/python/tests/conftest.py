@@ -6,11 +6,13 @@ import os
 
 import pytest
 
+PATIENCE_S = 60.0  # the machine may be busy
+
 
 @pytest.fixture(scope="session")
 def plain():
     """What makes a client of a server that anybody may call."""
-    return {"target": os.environ["CASCADE_TEST_PLAIN"]}
+    return {"target": os.environ["CASCADE_TEST_PLAIN"], "timeout": PATIENCE_S}
 
 
 @pytest.fixture(scope="session")
@@ -19,4 +21,4 @@ def secure():
     if "CASCADE_TEST_SECURE" not in os.environ:
         pytest.skip("no secured server was named")
     names = {"target": "CASCADE_TEST_SECURE", "ca": "CASCADE_TEST_CA", "token": "CASCADE_TEST_TOKEN"}
-    return {name: os.environ[variable] for name, variable in names.items()}
+    return {name: os.environ[variable] for name, variable in names.items()} | {"timeout": PATIENCE_S}

@@ -8,7 +8,7 @@ const APART = 0.24; // marks nearer than this share of the scale stand on rows o
  * A scale.
  *
  * @param {string} name what is measured, for screen readers
- * @param {number|undefined} value where the needle stands, 0 to 1; without one there is none
+ * @param {number|undefined} value where the needle stands, 0 to 1, or at the end if it is more; without one there is none
  * @param {{at: number, name: string}[]} marks thresholds
  * @param {{to: number, tone: string, name: string}[]} zones from the left; the last ends at 1
  */
@@ -16,7 +16,7 @@ export function scale(name, value, marks, zones) {
   const known = marks.filter((mark) => Number.isFinite(mark.at)).sort((a, b) => a.at - b.at);
   const here = zones.find((zone) => value < zone.to) ?? zones.at(-1);
   const spoken = [
-    value === undefined ? `${name}: no score` : `${name}: ${score(value)} of 1`,
+    value === undefined ? `${name}: no score` : value > 1 ? `${name}: ${score(value)}` : `${name}: ${score(value)} of 1`,
     ...known.map((mark) => `${mark.name} from ${score(mark.at)}`),
     value !== undefined && here?.name ? `it is ${here.name}` : "",
   ].filter(Boolean).join("; ");

@@ -127,7 +127,7 @@ function drift(latest) {
     const same = { policy: labels.policy, ...(labels.worker ? { worker: labels.worker } : {}) };
     const now = latest.sum("cascade_drift_escalation_ratio", same), then = latest.all("cascade_reference_escalation_ratio", same)[0]?.value;
     return h("div", { class: "drift" }, h("h3", { class: "small" }, labels.policy, labels.worker && ` · ${labels.worker}`),
-      scale("Distance of the scores from the reference (PSI)", Math.min(1, value), [{ at: 0.1, name: "watch" }, { at: 0.25, name: "fit again" }],
+      scale("Distance of the scores from the reference (PSI)", value, [{ at: 0.1, name: "watch" }, { at: 0.25, name: "fit again" }],
         [{ to: 0.1, tone: "safe", name: "no drift that matters" }, { to: 0.25, tone: "doubt", name: "to be watched" }, { to: 1, tone: "unsafe", name: "so far that the policy should be fitted again" }]),
       h("p", { class: "hint" }, `Escalated now ${percent(now)}, in the reference ${percent(then)}.`));
   });
@@ -147,13 +147,16 @@ function stages(latest) {
   });
 }
 
+/** A method without its package, which cards have no room for. */
+const shortName = (method) => method.slice(method.lastIndexOf(".") + 1);
+
 function calls(before, after) {
   const codes = new Set(after.all("cascade_requests_total").map(({ labels }) => `${labels.method}\0${labels.code}`));
   const rows = [...codes].map((key) => key.split("\0")).map(([method, code]) => [method, code, grown(before, after, "cascade_requests_total", { method, code })])
     .filter(([, , value]) => value > 0).sort((a, b) => b[2] - a[2]);
   const cache = after.by("cascade_cache_requests_total", "outcome"), asked = Object.values(cache).reduce((sum, value) => sum + value, 0);
   return [
-    rows.length ? table(["Method", "Code", "Calls"], rows.map(([method, code, value]) => [method, code, count(value)])) : h("p", { class: "empty" }, "None yet."),
+    rows.length ? table(["Method", "Code", "Calls"], rows.map(([method, code, value]) => [shortName(method), code, count(value)])) : h("p", { class: "empty" }, "None yet."),
     asked > 0 && h("p", { class: "hint" }, `Kept answers served ${percent((cache.hit ?? 0) / asked)} of all checks.`),
   ];
 }
