@@ -119,7 +119,7 @@ $(PEERS)/.installed: tests/gateways/peers/requirements.txt
 
 .PHONY: gateways
 gateways: $(DEV)/.installed $(PEERS)/.installed ## test the gateways with Envoy, Triton's client, LiteLLM, LangChain, OpenAI's agents
-	@$(DEV_PYTHON) -m pytest tests/gateways $(ARGS)
+	@$(DEV_PYTHON) -m pytest tests/gateways tests/repo/test_snippets_run.py -k "not lines_do" $(ARGS)
 
 # Apart from the rest: it brings much, and it asks PyPI for advisories. --strict fails on what PyPI cannot tell about.
 $(AUDIT)/.installed:

