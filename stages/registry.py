@@ -120,7 +120,10 @@ def _load_published(folder: Path, device: str, dtype: str | None) -> Stage:
         return stage
     other = sorted(name for name, digest in trained.base_files.items() if stage.info.files.get(name) != digest)
     if other:
-        raise ModelError(f"{folder}: trained on another base, whose {other[0]} is not the same: fetch it again")
+        raise ModelError(
+            f"{folder}: trained on another base, whose {other[0]} is not the same: delete the base's folder and fetch "
+            "it again"
+        )
     calibration = stage.calibration
     if trained.calibration is not None:
         calibration = calibration_of(trained.calibration)

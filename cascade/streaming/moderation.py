@@ -131,7 +131,8 @@ class Moderation:
         if self._has_leapt:
             return await self.judge()
         if self._reach >= self._due and await self._check_full_windows() and self._unread < STEP:
-            return await self.judge() if self._is_alarmed and self.pending else self._conclude()
+            again = self._is_alarmed and self.pending and not self._hits  # two hits in a row are a step apart
+            return await self.judge() if again else self._conclude()
         if self._unread < STEP or not (self._hits or self._is_alarmed or self._is_time):
             return None
         return await self.judge()

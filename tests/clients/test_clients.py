@@ -50,20 +50,20 @@ def ran(language, **environment):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("language", ["go", "java", "cpp"])
 def test_compiled(language):
     ran(language)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_python():
     ran("python", CASCADE_TEST_PYTHON=sys.executable)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_typescript(tmp_path):
     ran("typescript")
     buf = Path(sys.executable).with_name("buf")  # its plugin has been installed by now
