@@ -1,7 +1,6 @@
 """The HTTP port over a server's life: not ready, ready, shared by workers, drained."""
 
 import asyncio
-import json
 import re
 import signal
 import threading
@@ -13,7 +12,7 @@ import pytest
 from cascade.gateways.http import waiting_app
 from cascade.gateways.listener import Listener
 from tests.gateways.asking import Asking, error
-from tests.serve.conftest import FAKE_SERVER, ServerProcess, start
+from tests.serve.conftest import FAKE_SERVER, ServerProcess, start, whole_lines
 
 COUNTED = re.compile(r'^cascade_requests_total\{code="OK",method="cascade.v1.CascadeService/Check"\} (\S+)$', re.M)
 
@@ -96,7 +95,7 @@ def test_workers_share_the_port_and_tell_their_counts_as_one(tmp_path):
             ask.close()
     finally:
         server.close()
-    assert not [line for line in server.log.read_text().splitlines() if json.loads(line)["level"] == "error"]
+    assert not [line for line in whole_lines(server.log) if line["level"] == "error"]
 
 
 def names(text):

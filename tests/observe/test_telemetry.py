@@ -1,6 +1,5 @@
 """Traces and metrics of the real command as a collector gets them, over real sockets."""
 
-import json
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from cascade.v1.cascade_service_pb2 import BatchCheckRequest, CheckStreamRequest
 from cascade.v1.check_pb2 import CheckRequest
 from tests.observe.collector import Collector, facts
 from tests.serve.calling import fails, stubs
-from tests.serve.conftest import COMMAND, ServerProcess, environment
+from tests.serve.conftest import COMMAND, ServerProcess, environment, whole_lines
 
 SECRET = "zanzibar-marmalade"
 
@@ -138,7 +137,7 @@ def test_each_call_has_a_line_in_the_access_log_with_its_trace(observed):
     call.Check(CheckRequest(request_id="access-1", text=SECRET), metadata=metadata)
     call.Check(CheckRequest(text=SECRET))
     fails(grpc.StatusCode.INVALID_ARGUMENT, call.Check, CheckRequest(request_id="access-2", text=""))
-    lines = [json.loads(line) for line in observed.server.log.read_text().splitlines()]
+    lines = whole_lines(observed.server.log)
     calls = {line["request_id"]: line for line in lines if line["logger"] == "cascade.access"}
     line = calls["access-1"]
     assert (line["code"], line["method"]) == ("OK", "cascade.v1.CascadeService/Check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -32,6 +33,11 @@ def start(command, folder, stderr, **variables):
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=folder, env=environment(**variables)
     )
+
+
+def whole_lines(path):
+    """The JSON lines of a file that somebody may be writing to: half a line at its end is not one yet."""
+    return [json.loads(line) for line in path.read_text().rpartition("\n")[0].splitlines()]
 
 
 class ServerProcess:

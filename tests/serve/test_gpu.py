@@ -1,6 +1,5 @@
 """``cascade serve --runtime torch``: the code of ``--gpu``, here on the CPU, in a process of its own."""
 
-import json
 import os
 import re
 import shutil
@@ -22,7 +21,7 @@ from cascade.v1.stage_service_pb2 import ScoreRequest, TokenWindow
 from stages.manifest import Manifest
 from stages.registry import EMBEDDED, load_stage
 from tests.serve.calling import fails, stubs
-from tests.serve.conftest import COMMAND, ServerProcess, environment
+from tests.serve.conftest import COMMAND, ServerProcess, environment, whole_lines
 from tests.serve.test_gpu_host import gone
 
 pytest.importorskip("peft")
@@ -81,7 +80,7 @@ def windows(onnx):
 
 
 def logged(server, message):
-    return [line for line in map(json.loads, server.log.read_text().splitlines()) if line["message"] == message]
+    return [line for line in whole_lines(server.log) if line["message"] == message]
 
 
 def logits(answer):

@@ -1,6 +1,5 @@
 """Health, overload, faults and the way down, on servers whose models are fakes."""
 
-import json
 import signal
 import socket
 import threading
@@ -15,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest, CheckStreamRequest
 from cascade.v1.check_pb2 import VERDICT_SAFE, CheckRequest
 from tests.serve.calling import SERVICES, fails, stubs, unpack
-from tests.serve.conftest import FAKE_SERVER, start
+from tests.serve.conftest import FAKE_SERVER, start, whole_lines
 
 CODE = grpc.StatusCode
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -31,7 +30,7 @@ def named(name):
 
 
 def logged(server):
-    return [json.loads(line) for line in server.log.read_text().splitlines()]
+    return whole_lines(server.log)
 
 
 def wait_for(server, sample):
