@@ -48,7 +48,7 @@ def build_pipeline(
         stage1_spec: name of an embedded model, or a model folder.
         stage2_spec: the same; None for a cascade of stage 1 alone.
         policies: the policies that requests may name, the default one first; none for that of ``policy_path``.
-        policy_path: the policy file; None for the one that comes with this stage 2.
+        policy_path: the policy file; None for the one that comes with the embedded models.
         limits: how large a request may be.
         threads: batches that each stage runs at once; None for one on each core that the process may use.
         allow_score_drift: go on although a model scores differently on this CPU than it promises.
@@ -63,7 +63,7 @@ def build_pipeline(
         PolicyError: a policy is invalid, or was fitted on other models.
         ModelError: a model cannot be used.
     """
-    policies = policies or [default_policy(stage2_spec) if policy_path is None else load(policy_path)]
+    policies = policies or [default_policy() if policy_path is None else load(policy_path)]
     limits = limits or Limits()
     threads = threads or usable_cores()
     specs = {"stage1": stage1_spec} | ({} if stage2_spec is None else {"stage2": stage2_spec})

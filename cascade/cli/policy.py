@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cascade.policy import Policy
 
 DEFAULT = "default"
-BUILT_IN = (DEFAULT, "judge")  # the latter is what `--stage2 judge` takes where no policy is given
 
 SERVER = "server"
 ADDRESS = "127.0.0.1:50051"
@@ -25,8 +24,8 @@ PolicyArgument = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help='Policy file, "default" for the one that comes with the models, "judge" for the one that `--stage2 judge` '
-        'takes, "server" for the one that a server applies by default, or "server:NAME" for another one of it.',
+        help='Policy file, "default" for the one that comes with the models, "server" for the one that a server '
+        'applies by default, or "server:NAME" for another one of it.',
     ),
 ]
 Name = Annotated[str, typer.Option(help="The policy. Default: the server's default one.", show_default=False)]
@@ -180,4 +179,4 @@ def _load(policy: str, server: str = ADDRESS) -> Policy:
     if kind == SERVER:
         with policies_of(server) as policies:
             return policies.get(name)
-    return default_policy(policy) if policy in BUILT_IN else load(Path(policy))
+    return default_policy() if policy == DEFAULT else load(Path(policy))

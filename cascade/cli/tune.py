@@ -123,7 +123,7 @@ def tune_policy(
         wishes = parse_wishes(max_escalation, max_missed_unsafe or (), max_false_positive or ())
     except WishError as error:
         raise typer.BadParameter(str(error)) from error
-    base = default_policy(stage2) if policy is None else load(policy)
+    base = default_policy() if policy is None else load(policy)
     base = base if router is None else with_kind(base, router)
     source = Source(data, None if from_log else out.with_name(out.name + ".scores.jsonl"))
     rows = [] if from_log else source.read()

@@ -13,7 +13,6 @@ from cascade.errors import PolicyError
 from cascade.policy.model import Policy
 
 Scalar = str | int | float | bool
-OWN = {"judge": "judge.toml"}  # policies that were fitted with another stage 2 than the default one
 
 
 class Change(NamedTuple):
@@ -53,10 +52,9 @@ def parse(toml: str) -> Policy:
         raise PolicyError(["no TOML: nested too deeply"]) from None
 
 
-def default_policy(stage2: str | Path | None = None) -> Policy:
-    """The policy that comes with the embedded models: the one for this stage 2 where it has one of its own."""
-    file = OWN.get(str(stage2), "default.toml")
-    return parse(resources.files("cascade.policy").joinpath(file).read_text(encoding="utf-8"))
+def default_policy() -> Policy:
+    """The policy that comes with the embedded models."""
+    return parse(resources.files("cascade.policy").joinpath("default.toml").read_text(encoding="utf-8"))
 
 
 def diff(before: Policy, after: Policy) -> list[Change]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cascade.errors import PolicyError
 from cascade.policy import Policy, default_policy, parse
-from stages.registry import ADAPTERS, EMBEDDED
+from stages.registry import EMBEDDED
 
 BUILT_IN = "built-in"
 
@@ -29,7 +29,7 @@ class Sources:
             PolicyError: the file cannot be read, or is no valid policy.
         """
         if self.policy is None:
-            policy = default_policy(self.models.get("stage2"))
+            policy = default_policy()
             return policy, f"{BUILT_IN} {policy.revision}"
         try:
             data = self.policy.read_bytes()
@@ -39,7 +39,7 @@ class Sources:
 
     def stamps(self) -> dict[str, str]:
         """By stage a stamp of its model's files: names, sizes and times. Cheap, and another one after any change."""
-        return {stage: _stamp(Path((EMBEDDED | ADAPTERS).get(spec, spec)), spec) for stage, spec in self.models.items()}
+        return {stage: _stamp(Path(EMBEDDED.get(spec, spec)), spec) for stage, spec in self.models.items()}
 
     def look(self) -> tuple[str, ...]:
         """The stamps of everything that may change while the server runs."""

@@ -1,4 +1,4 @@
-"""The judge, an adapter for a fetched decoder: one row judges, the others are the hazards'; its base is pinned."""
+"""The judge, an adapter for a small decoder: one row judges, the others are the hazards'; its base is pinned."""
 
 import json
 import shutil
@@ -7,65 +7,48 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForSequenceClassification, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from stages.errors import ModelError
 from stages.registry import load_stage
 from stages.remote.wire import describe, to_tokenizer
 from stages.taxonomy import HAZARD_SLUGS
-from tests.stages.publishing import TEXTS, byte_level_tokenizer, rewrite, shake, trained_part
+from tests.stages.publishing import TEXTS, rewrite, shake, trained_part
+from tests.training.backbones import decoder_backbone
 
 # PEFT asks transformers for what it renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-FETCHED = "smollm2-135m"
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A shelf with the base, and the adapter, which names it."""
+    """The base, and the adapter, which names it."""
     root = tmp_path_factory.mktemp("judge")
-    base = root / "shelf" / FETCHED
-    size = byte_level_tokenizer(base, "PreTrainedTokenizerFast", ["<|endoftext|>"])
-    config = LlamaConfig(
-        vocab_size=size,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        pad_token_id=0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    decoder = LlamaForCausalLM(config)
-    shake(decoder)
-    decoder.save_pretrained(base)
+    base = decoder_backbone(root / "base")
     classifier = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1 + len(HAZARD_SLUGS))
     lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"])
     adapted = get_peft_model(classifier, lora)
     shake(trained_part(adapted))
     adapted.save_pretrained(root / "adapter")
-    rewrite(root / "adapter" / "adapter_config.json", base_model_name_or_path=FETCHED)
+    rewrite(root / "adapter" / "adapter_config.json", base_model_name_or_path="../base")
     return root
-
-
-@pytest.fixture(autouse=True)
-def shelf(published, monkeypatch):
-    monkeypatch.setenv("CASCADE_BACKBONES", str(published / "shelf"))
 
 
 def by_peft(root, texts):
     """Logits [texts, 15] as transformers and PEFT compute them."""
-    base = root / "shelf" / FETCHED
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    tokenizer.pad_token = "<|endoftext|>"
+    base = root / "base"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(base / "tokenizer.json"))
     classifier = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=1 + len(HAZARD_SLUGS), dtype=torch.float32
     )
     model = PeftModel.from_pretrained(classifier, root / "adapter").eval()
     with torch.no_grad():
-        return np.stack([model(**tokenizer(text, return_tensors="pt")).logits[0].numpy() for text in texts])
+        return np.stack(
+            [
+                model(**tokenizer(text, return_tensors="pt", truncation=True, max_length=256)).logits[0].numpy()
+                for text in texts
+            ]
+        )
 
 
 def test_it_scores_as_peft_does_one_by_one_and_in_a_batch(published):
@@ -93,30 +76,23 @@ def test_another_process_cuts_texts_alike_and_gives_an_empty_one_a_token(publish
     assert [len(window) for window in tokenizer.encode("").windows] == [1]
 
 
-def test_a_base_that_was_not_fetched_is_named_with_the_command(published, tmp_path, monkeypatch):
-    monkeypatch.setenv("CASCADE_BACKBONES", str(tmp_path / "empty"))
-    with pytest.raises(ModelError, match=rf"its base {FETCHED} is not in .*empty; .*cascade models fetch {FETCHED}"):
-        load_stage(published / "adapter")
-
-
-def test_another_base_of_the_same_shape_is_refused(copy, monkeypatch):
-    monkeypatch.setenv("CASCADE_BACKBONES", str(copy / "shelf"))
+def test_another_base_of_the_same_shape_is_refused(copy):
     digest = load_stage(copy / "adapter").info.files["base/model.safetensors"]
-    said = {"name": "judge", "base": FETCHED, "licence": "none", "training_sets": []}
+    said = {"name": "judge", "base": "a small decoder", "licence": "none", "training_sets": []}
     (copy / "adapter" / "trained.json").write_text(
         json.dumps(said | {"base_files": {"base/model.safetensors": digest}})
     )
     assert load_stage(copy / "adapter").info.licence == "none"
-    other = LlamaForCausalLM.from_pretrained(copy / "shelf" / FETCHED)
+    other = LlamaForCausalLM.from_pretrained(copy / "base")
     shake(other, seed=8)
-    other.save_pretrained(copy / "shelf" / FETCHED)
+    other.save_pretrained(copy / "base")
     with pytest.raises(ModelError, match=r"trained on another base, whose base/model\.safetensors is not the same"):
         load_stage(copy / "adapter")
 
 
 def test_an_adapter_whose_head_has_other_rows_is_no_judge(copy):
     shutil.rmtree(copy / "adapter")
-    base = AutoModelForSequenceClassification.from_pretrained(copy / "shelf" / FETCHED, num_labels=3)
+    base = AutoModelForSequenceClassification.from_pretrained(copy / "base", num_labels=3)
     lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, target_modules=["q_proj"])
     get_peft_model(base, lora).save_pretrained(copy / "adapter")
     with pytest.raises(ModelError, match=r"its score head has 3 rows, constitutional has 2"):

@@ -82,19 +82,6 @@ def test_fetch_hands_names_and_folder_on(cascade: Run, monkeypatch: pytest.Monke
     assert done.out.splitlines() == ["bases/minilm-l6", "bases/me5-small"]
 
 
-def test_fetch_of_the_judge_puts_its_base_where_it_is_looked_for(
-    cascade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked = []
-    monkeypatch.setattr("training.backbones.fetch", lambda names, out: asked.append((names, out)) or [])
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    cascade("models", "fetch", "judge")
-    monkeypatch.setenv("CASCADE_BACKBONES", str(tmp_path / "shelf"))
-    cascade("models", "fetch", "judge")
-    places = [tmp_path / "cache" / "cascade" / "backbones", tmp_path / "shelf"]
-    assert asked == [(["smollm2-135m"], place) for place in places]
-
-
 def test_fetch_without_what_it_needs_names_the_extra(cascade: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = builtins.__import__
 
@@ -107,5 +94,5 @@ def test_fetch_without_what_it_needs_names_the_extra(cascade: Run, monkeypatch: 
     monkeypatch.setattr(builtins, "__import__", without)
     done = cascade("models", "fetch", "minilm-l6", "--out", "bases")
     assert done.code == 1
-    assert "safety-cascade[gpu]" in done.err
+    assert "safety-cascade[train]" in done.err
     assert "torch is missing" in done.err

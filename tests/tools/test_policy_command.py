@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cascade.policy import default_policy, parse
-from cascade.serve.sources import Sources
 from tests.tools.conftest import Done
 
 Run = Callable[..., Done]
@@ -17,18 +16,6 @@ def test_shows_the_default_policy_so_that_it_can_be_loaded(cascade: Run) -> None
     found = cascade("policy", "show", "--json").json()
     assert found["revision"] == default_policy().revision
     assert found["policy"] == tomllib.loads(done.out)
-
-
-def test_the_judge_has_a_policy_of_its_own_and_a_server_takes_it(cascade: Run) -> None:
-    own, usual = default_policy("judge"), default_policy()
-    assert own.revision != usual.revision
-    assert own.name == usual.name, "who names the policy in calls need not care which stage 2 there is"
-    assert own.merge.stacker.w2 > usual.merge.stacker.w2
-    assert parse(cascade("policy", "show", "judge").out).revision == own.revision
-    for stage2, policy in (("judge", own), ("hazard", usual)):
-        found, stamp = Sources(None, {"stage1": "tinysafe", "stage2": stage2}).read_policy()
-        assert found.revision == policy.revision
-        assert policy.revision in stamp
 
 
 def test_validates(cascade: Run, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Ingress:
         """
         if unknown := config.keys() - {"policies"}:
             raise ValueError(f"user_config: unknown keys {sorted(unknown)}, known is policies")
-        policies = [parse(toml) for toml in config.get("policies") or ()] or [default_policy(self._settings.stage2)]
+        policies = [parse(toml) for toml in config.get("policies") or ()] or [default_policy()]
         pipeline = await prepare(partial(self._make, policies), self._live)
         self._metrics.adopt(pipeline)
         if self._live is None:
