@@ -170,7 +170,7 @@ site: $(DEV)/.installed ## build the documentation's site into build/site/html
 	@$(DEV_PYTHON) -m docs.site.build $(SITE_OUT)
 
 .PHONY: train
-train: $(DEV)/.installed ## train a model: make train RECIPE=tinysafe DATA=dir OUT=dir (hours on a CPU)
+train: $(DEV)/.installed ## train a model: make train RECIPE=tinysafe DATA=dir OUT=dir (40 to 90 minutes on two cores)
 	@test -n "$(DATA)" || { echo "make train needs DATA=, the folder with the training sets" >&2; exit 2; }
 	@$(DEV)/bin/cascade train $(RECIPE) --data "$(DATA)" --out "$(OUT)" $(ARGS)
 

@@ -37,7 +37,6 @@ def build_pipeline(
     allow_score_drift: bool = False,
     runtimes: Mapping[str, str] | None = None,
     stage2_address: str = "",
-    stage2_batch_tokens: int = 1024,
     keep: Mapping[str, Batcher] | None = None,
     cache_entries: int = 0,
     cache_bytes: int = MAX_BYTES,
@@ -54,7 +53,6 @@ def build_pipeline(
         allow_score_drift: go on although a model scores differently on this CPU than it promises.
         runtimes: what runs a stage that is loaded here, by its name: "onnxruntime", the default, or "openvino".
         stage2_address: where stage 2 runs in a process of its own; empty to load it here.
-        stage2_batch_tokens: the tokens, padding included, that one call there had best have.
         keep: stages of another pipeline that are not to be loaded again, by name.
         cache_entries: answers that are kept for requests that come again; 0 keeps and shares none.
         cache_bytes: the most memory that they take.
@@ -73,9 +71,7 @@ def build_pipeline(
             continue
         stage: Stage
         if name == "stage2" and stage2_address:
-            stage = RemoteStage(
-                stage2_address, name, timeout_s=limits.stage_timeout_s, batch_tokens=stage2_batch_tokens
-            )
+            stage = RemoteStage(stage2_address, name, timeout_s=limits.stage_timeout_s)
         else:
             runtime = (runtimes or {}).get(name, ONNXRUNTIME)
             stage = load_stage(spec, allow_score_drift=allow_score_drift, runtime=runtime, calls=threads)

@@ -69,7 +69,7 @@ def load_stage(
         dtype: "float32" or "bfloat16" for what torch runs; None for what the device does best.
         allow_score_drift: serve although the golden texts do not replay within the tolerance.
         runtime: what runs a folder with a manifest: "onnxruntime" or "openvino".
-        calls: inferences at a time: OpenVINO lets others wait; ONNX Runtime gives one that is alone so many threads.
+        calls: inferences at a time: OpenVINO lets others wait; ONNX Runtime gives one that is alone two threads.
 
     Raises:
         ModelError: no such model, a file is missing or tampered with, or it is none that OpenVINO runs.

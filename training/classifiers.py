@@ -8,10 +8,13 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from stages.adapted import DECODERS
+from stages.constitutional import published as constitutional
 from stages.constitutional.network import ConstitutionalNetwork
 from stages.duoguard.network import DuoGuardNetwork
 from stages.errors import ModelError
 from stages.hazard.legacy9_network import HazardSoftmax
+from stages.judge import published as judge
 from stages.judge.network import JudgeNetwork
 from training.batches import training_tokenizer
 from training.lora import with_lora
@@ -20,9 +23,8 @@ from training.systems import System, attention
 from training.targets import LABELS
 from training.tokenizer import tokenizer_of
 
-DECODERS = ("gemma", "llama", "qwen2")
 HEADS = {"legacy9": "classifier", "duoguard": "score", "constitutional": "score", "judge": "score"}
-CLASSES = {"constitutional": 2, "judge": 1 + len(LABELS["judge"])}  # where they are not the labels
+CLASSES = {"constitutional": constitutional.CLASSES, "judge": judge.CLASSES}  # where they are not the labels
 
 
 def build_classifier(recipe: Recipe, base: Path) -> System:

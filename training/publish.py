@@ -70,7 +70,7 @@ def _tinysafe(recipe: Recipe, network: nn.Module, out: Path) -> None:
 def _classifier(saved: nn.Module, base: Base, out: Path) -> None:
     whole: Any = saved
     if hasattr(whole, "peft_config"):
-        _round(parameter for parameter in whole.parameters() if parameter.requires_grad)
+        _round((parameter for parameter in whole.parameters() if parameter.requires_grad), torch.float16)
         whole.save_pretrained(str(out))
         weights = {name: value.half().contiguous() for name, value in load_file(out / ADAPTER).items()}
         save_file(weights, out / ADAPTER, metadata={"format": "pt"})
@@ -83,7 +83,7 @@ def _classifier(saved: nn.Module, base: Base, out: Path) -> None:
     copy.deepcopy(whole).bfloat16().save_pretrained(str(out))
 
 
-def _round(parameters: Iterable[nn.Parameter], dtype: torch.dtype = torch.float16) -> None:
+def _round(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
     """Rounds live weights as the file's are: what is measured afterwards is what the file says."""
     with torch.no_grad():
         for parameter in parameters:

@@ -219,7 +219,6 @@ def serve(
         threads=max(1, (threads or usable_cores()) // workers),
         allow_score_drift=allow_score_drift,
         runtimes=runtimes,
-        stage2_batch_tokens=hosted.batch_tokens if hosted else 0,
         cache_entries=cache_entries,
         cache_bytes=cache_mb * 2**20,
     )

@@ -28,7 +28,7 @@ def train(
         str,
         typer.Argument(
             help="An included recipe (tinysafe, tinysafe-v1, tinysafe-v2, hazard, hazard-legacy9, constitutional, "
-            "duoguard) or a .toml file."
+            "duoguard, judge) or a .toml file."
         ),
     ],
     data: Annotated[Path, typer.Option(help="Folder with the sets that the recipe names, in the uniform form.")],

@@ -62,11 +62,6 @@ class HostedStage:
     runtime: str = "torch"
     allow_score_drift: bool = False
 
-    @property
-    def batch_tokens(self) -> int:
-        """Tokens of a batch, padding included: a GPU wants many at once, on a CPU they only hold others up."""
-        return batch_tokens_of(self.device)
-
     def command(self, address: str) -> list[str]:
         """What starts the process."""
         options = {
@@ -75,7 +70,7 @@ class HostedStage:
             "--listen": address,
             "--device": self.device,
             "--threads": str(self.threads),
-            "--batch-tokens": str(self.batch_tokens),
+            "--batch-tokens": str(batch_tokens_of(self.device)),
             "--log-level": self.log_level,
             "--runtime": self.runtime,
         }
@@ -120,7 +115,7 @@ class StageHost:
             CascadeError: as the process told it.
         """
         self.address = self._start()
-        self._stage = RemoteStage(self.address, self.hosted.stage, batch_tokens=self.hosted.batch_tokens)
+        self._stage = RemoteStage(self.address, self.hosted.stage)
         self._watcher.start()
         return self._stage
 

@@ -7,10 +7,11 @@ off it, too. A chunk that is alarming in a short answer may so mean nothing in a
 
 from __future__ import annotations
 
-from math import inf, log
+from math import inf
 
 from cascade.merging.segments import pool
 from cascade.policy import Policy
+from cascade.routing.logits import logit
 from cascade.v1.check_pb2 import CheckResponse
 from stages.stage import Calibration
 
@@ -21,7 +22,6 @@ JUMP = 1.7  # a whole that is not so near but came nearer by so much has somethi
 SKIPPED = 48  # tokens: more than from one reading to the next, less than to the second one
 SMOOTHING = 0.5  # weight of the newest chunk in the smoothed nearness
 CALM = -10.0  # the nearness before anything was read
-EDGE = 1e-9  # a probability is at least so far from 0 and 1
 
 
 class Alarm:
@@ -61,17 +61,12 @@ class Alarm:
     def _nearness(self, answer: CheckResponse) -> float:
         by_stage1 = answer.merge_rule in ("", "stage1")
         threshold = (self._policy.stage1 if by_stage1 else self._policy.stage2).unsafe_threshold
-        return _logit(answer.unsafe_probability) - _logit(threshold)
+        return logit(answer.unsafe_probability) - logit(threshold)
 
     def _taken_off(self, answer: CheckResponse, windows: int) -> float:
         """Calibrated logits that stage 1's score of a chunk loses as one of so many windows."""
         if not answer.stages:
             return 0.0
-        raw = _logit(answer.stages[0].unsafe_probability)
+        raw = logit(answer.stages[0].unsafe_probability)
         pooled = pool([raw] * windows, self._policy.merge.segments, self._calibration.length_penalty)
         return self._calibration.unsafe.logit(raw) - self._calibration.unsafe.logit(pooled)
-
-
-def _logit(probability: float) -> float:
-    probability = min(max(probability, EDGE), 1 - EDGE)
-    return log(probability / (1 - probability))

@@ -119,7 +119,7 @@ def to_tokenizer(message: stage_service_pb2.Tokenizer) -> Tokenizer:
     Raises:
         ModelError: its file is no tokenizer.
     """
-    with tempfile.TemporaryDirectory(prefix="cascade-") as folder:  # both kinds are made of files
+    with tempfile.TemporaryDirectory(prefix="cascade-") as folder:  # both kinds read one
         path = Path(folder) / "tokenizer"
         path.write_bytes(message.sentencepiece or message.json)
         window, overlap = message.window_tokens, message.overlap

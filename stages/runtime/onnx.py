@@ -17,6 +17,7 @@ from stages.stage import Window
 
 # Fusions that cost time: with them a sum and the normalisation behind it take seven times as long (docs/LOG.md).
 SLOWER = ("SkipLayerNormFusion", "BiasSkipLayerNormFusion")
+WIDE = 2  # threads of an inference that is alone, at most: what was measured; more would spin for little
 CALM = 16  # calls in a row, each of them alone, behind which the next is expected to be alone
 
 
@@ -27,8 +28,8 @@ class OnnxNetwork:
     would depend on whose texts it shares the batch with; and on a CPU a batch is hardly faster than its rows.
 
     ``run`` may be called from several threads: each call runs on the thread that makes it. A call that is alone finds
-    the other cores idle: with ``calls`` above 1 it takes so many threads, in a session of its own (on two cores a third
-    less time for 128 tokens), and gives the same scores, since no sum is cut. They spin while it lasts, and no longer.
+    the other cores idle: with ``calls`` above 1 it takes two threads, in a session of its own (a third less time for
+    128 tokens), and gives the same scores, since no sum is cut. They spin while it lasts, and no longer.
     Where calls meet, one thread for each does more in all, so that some have to be alone before one is taken to be.
 
     Raises:
@@ -42,7 +43,8 @@ class OnnxNetwork:
         self, path: Path, outputs: tuple[str, str], *, threads: int = 1, calls: int = 1, pad_id: int = 0
     ) -> None:
         self._session = _session(path, threads)
-        self._wide = _session(path, calls, spin=True) if calls > threads else self._session
+        wide = min(calls, WIDE)
+        self._wide = _session(path, wide, spin=True) if wide > threads else self._session
         self._lock, self._running, self._alone = threading.Lock(), 0, CALM
         found = {node.name for node in [*self._session.get_inputs(), *self._session.get_outputs()]}
         missing = {"input_ids", "attention_mask", *outputs} - found

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from cascade.v1.check_pb2 import CheckRequest
-from tests.chaos.conftest import in_flight
+from tests.chaos.conftest import in_flight, is_whole
 from tests.chaos.http2 import CHECK, Wire, frame, headers, prefixed
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -120,6 +120,7 @@ def test_calls_that_are_begun_and_taken_back_at_once(whole):
                 wire.flush()
         wire.flush()
         wire.hear(0.05)
+    is_whole(whole)
 
 
 def test_a_good_call_by_hand_is_answered(whole):

@@ -37,7 +37,7 @@ def started(*command, **options):
             process.terminate()
 
 
-def ran(language, **environment):
+def assert_passes(language, **environment):
     """Builds and tests one client."""
     runner = started(sys.executable, RUN, language, env=os.environ | environment, stderr=subprocess.STDOUT)
     with runner as process:
@@ -53,19 +53,19 @@ def ran(language, **environment):
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("language", ["go", "java", "cpp"])
 def test_compiled(language):
-    ran(language)
+    assert_passes(language)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_python():
-    ran("python", CASCADE_TEST_PYTHON=sys.executable)
+    assert_passes("python", CASCADE_TEST_PYTHON=sys.executable)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_typescript(tmp_path):
-    ran("typescript")
+    assert_passes("typescript")
     buf = Path(sys.executable).with_name("buf")  # its plugin has been installed by now
     subprocess.run([buf, "generate", "--output", tmp_path], cwd=TYPESCRIPT, capture_output=True, check=True)
     made, committed = (files(folder / "src/generated") for folder in (tmp_path, TYPESCRIPT))

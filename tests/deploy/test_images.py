@@ -29,19 +29,21 @@ def tool(name):
     return str(Path(sys.executable).with_name(name))
 
 
-def passes(*command):
+def assert_passes(*command):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_hadolint_finds_nothing():
-    passes(tool("hadolint"), "--failure-threshold", "style", str(DOCKERFILE))
+    assert_passes(tool("hadolint"), "--failure-threshold", "style", str(DOCKERFILE))
 
 
 def test_a_fault_would_be_found(tmp_path):
     bad = tmp_path / "Dockerfile"
     bad.write_text(DOCKERFILE.read_text() + "\nRUN cd /tmp && sudo ls\n")
-    assert subprocess.run([tool("hadolint"), str(bad)], capture_output=True, check=False).returncode != 0
+    found = subprocess.run([tool("hadolint"), str(bad)], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "DL3004" in found.stdout, "sudo is named"
 
 
 def test_the_last_stage_is_the_slim_one_and_none_runs_as_root():
@@ -84,7 +86,7 @@ def test_the_gpu_s_pins_add_to_those_of_ci():
 
 @pytest.mark.parametrize("path", [COMPOSE, GPU], ids=lambda path: path.name)
 def test_compose_files_are_of_the_form(path):
-    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path))
+    assert_passes(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path))
 
 
 def test_what_compose_mounts_is_there_and_only_this_machine_reaches_it():
@@ -123,7 +125,7 @@ def test_systemd_takes_the_unit(tmp_path):
     unit = tmp_path / "cascade.service"
     assert UNIT.read_text().count(f"ExecStart={PROGRAM} serve") == 1
     unit.write_text(UNIT.read_text().replace(PROGRAM, sys.executable))
-    passes(analyze, "verify", str(unit))
+    assert_passes(analyze, "verify", str(unit))
     unit.write_text(unit.read_text().replace("ProtectSystem=strict", "ProtectSystm=strict"))
     done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, check=False)
     assert "ProtectSystm" in done.stderr

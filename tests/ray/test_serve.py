@@ -115,10 +115,7 @@ def details(error: grpc.RpcError, kind: type) -> Any:
 
 
 def said(answer: CheckResponse) -> tuple[Any, ...]:
-    """What an answer says, without times and devices, and without the last digits of its scores.
-
-    A batch's padding moves those: the local server is no more equal to itself than this.
-    """
+    """What an answer says, without times, devices and scores, which are compared apart."""
     return answer.verdict, answer.action, answer.route.escalated, answer.route.reason, answer.policy_revision
 
 
