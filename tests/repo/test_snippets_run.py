@@ -35,7 +35,6 @@ NOT_RUN = {
     "ray |serve |cascade scan .* --engine ray": "a Ray cluster: `make ray`",
     r"python -m training\.|cascade train|cascade tune ROWS": "training data, and hours: tests/training, tests/tune",
     "cascade bench (serve|peers)": "minutes of load on an idle machine: tests/bench",
-    "cascade models fetch": "downloads: tests/tools/test_models_command.py",
     "cascade serve .*(--gpu|owner/name|runs/judge)": "a GPU, or models that are fetched: tests/stages, tests/serve",
     "cascade serve .*--runtime auto": "measures, which a busy machine draws out: tests/stages/test_openvino.py",
     r"cascade serve .*gpu\.example": "another machine: tests/stages/test_remote.py",
