@@ -18,18 +18,23 @@ POOL = 32  # batches that are sorted by length together
 
 @dataclass(frozen=True)
 class Batch:
-    """Ids and mask [batch, tokens], binary targets [batch], label targets [batch, labels]; NaN is unknown."""
+    """Ids and mask [batch, tokens], binary targets and teachers' logits [batch], label targets [batch, labels].
+
+    NaN is unknown.
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
     unsafe: Tensor
+    teacher: Tensor
     labels: Tensor
     examples: list[Example]
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
         ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
-        return Batch(ids, mask, self.unsafe.to(device), self.labels.to(device), self.examples)
+        unsafe, teacher, labels = self.unsafe.to(device), self.teacher.to(device), self.labels.to(device)
+        return Batch(ids, mask, unsafe, teacher, labels, self.examples)
 
 
 def training_tokenizer(tokenizer: Tokenizer, max_tokens: int) -> Tokenizer:
@@ -48,6 +53,7 @@ def to_batch(examples: Sequence[Example], tokenizer: Tokenizer, pad_id: int) -> 
         torch.tensor([ids + [pad_id] * (longest - len(ids)) for ids in encoded]),
         torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in encoded]),
         torch.tensor([example.unsafe for example in examples]),
+        torch.tensor([example.teacher for example in examples]),
         torch.tensor([example.labels for example in examples]),
         list(examples),
     )

@@ -55,8 +55,8 @@ def compare(held: HeldOut, scores: Sample, policy: Policy, budget: float) -> dic
     return {
         name: {
             kind: {
-                "loose_f1": f1(found[name]["loose"][rows], held.unsafe[rows]),
-                "strict_f1": f1(found[name]["strict"][rows], held.unsafe[rows]),
+                "loose_f1": f1(found[name]["loose"][rows], held.unsafe[rows], kind),
+                "strict_f1": f1(found[name]["strict"][rows], held.unsafe[rows], kind),
                 "auprc": auprc(ranks[name][rows], held.unsafe[rows]),
                 "escalated": {ALONE[0]: 0.0, ALONE[1]: 1.0}.get(name, float(escalated[rows].mean())),
             }

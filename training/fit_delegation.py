@@ -31,8 +31,8 @@ from cascade.tune.sample import Floats
 from training.data.groups import near_duplicate_groups
 from training.data.rows import Row
 from training.delegation import feature_matrix, feature_names, fit_network, targets, weights
-from training.fit_policy import fit_sensitive
-from training.held_out import TRAFFIC, HeldOut, Scored, held_out, score, unbound
+from training.fit_policy import CHAT, fit_sensitive
+from training.held_out import HeldOut, Scored, held_out, score, unbound
 from training.routing_report import compare, markdown
 
 Rows = NDArray[np.int_]
@@ -198,7 +198,7 @@ def fit_routers(
     bare = {slug: rule.model_copy(update={"escalate_at": None}) for slug, rule in policy.hazards.items()}
     policy = policy.model_copy(update={"hazards": bare})
     fold = folds(held, FOLDS, seed)
-    traffic = np.flatnonzero(np.array(held.sources) == TRAFFIC)
+    traffic = np.flatnonzero(np.array(held.sources) == CHAT.source)
     policies: list[Policy] = []
     found: dict[str, Any] = {}
     for flagged, title in ((True, "what stage 1 flags is escalated"), (False, "flags are left to the router")):

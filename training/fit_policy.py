@@ -1,6 +1,7 @@
 """Fits the default policy's numbers on rows that neither stage trained on.
 
     python -m training.fit_policy --data DIR --stage1 tinysafe --stage2 hazard --out cascade/policy/default.toml
+    python -m training.fit_policy --data DIR --traffic comments --out cascade/policy/comments.toml
     python -m training.fit_policy --data DIR --stage2 runs/judge/model --recipe judge --rows-a-source 150 --out OUT
 
 Every held-out row of all recipes (validation and calibration groups) goes through the pipeline itself, so that views,
@@ -10,7 +11,7 @@ thrice; ``route.low`` so that the share of chat prompts that is escalated stays 
 and the merged threshold by the same mean, among those with which the cascade judges chat prompts at least as well as
 stage 1 alone, so that escalating never costs there; and last how early the hazards escalate that are never left to one
 stage. What chat prompts look like to the fitted policy is kept as its ``[reference]``, by which a server tells that its
-traffic drifts.
+traffic drifts. ``--traffic comments`` does all of it for readers' comments in place of prompts.
 """
 
 from __future__ import annotations
@@ -29,21 +30,37 @@ from cascade.policy.reference import Reference, reference
 from cascade.tune.outcomes import NEVER, Rules, escalated, outcomes
 from cascade.tune.sample import Sample, logit
 from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
-from training.held_out import ROWS_A_SOURCE, TRAFFIC, HeldOut, held_out, score, unbound
+from training.held_out import ROWS_A_SOURCE, HeldOut, held_out, score, unbound
 
 Array = NDArray[np.float64]
 GRID = np.round(np.arange(0.05, 0.985, 0.005), 3)
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)  # of stage 2 in the merge
-# Of the kinds in the mean: chat is the one with as few unsafe prompts as traffic has, the others are half unsafe or
-# more, so that among equals they would pull the threshold down to where most alarms in traffic are false.
-SAY = {"chat": 3.0, "guard": 1.0, "prompts": 1.0}
-# Of unsafe among real prompts to a chatbot (ToxicChat, arXiv:2310.17389); more of the held-out rows are.
-PREVALENCE = {"chat": 0.0733}
+# Of unsafe among real prompts to a chatbot (ToxicChat, arXiv:2310.17389) and of toxic among readers' comments (Civil
+# Comments, arXiv:1903.04561); more of the held-out rows are.
+PREVALENCE = {"chat": 0.0733, "comments": 0.080}
 # What one stage alone may never clear: a miss harms a child, or very many people.
 NEVER_ALONE = ("child_exploitation", "indiscriminate_weapons")
 SEEN = 0.98  # of the texts that carry such a hazard, the share that is to reach stage 2
 AT_MOST = 0.5  # of the hazard's own threshold: what escalates it lies lower, always
 FEW = 10  # carriers, below which no share of them is told
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a policy is fitted to: a kind of traffic, its source, and what each kind has to say in the mean."""
+
+    kind: str
+    source: str
+    say: Mapping[str, float]
+
+
+TRAFFIC = {
+    # Chat is the one with as few unsafe prompts as traffic has, the others are half unsafe or more, so that among
+    # equals they would pull the threshold down to where most alarms in traffic are false.
+    "chat": Traffic("chat", "toxicchat", {"chat": 3.0, "guard": 1.0, "prompts": 1.0}),
+    "comments": Traffic("comments", "comments", {"comments": 1.0}),
+}
+CHAT = TRAFFIC["chat"]
 
 
 def merged(scores: Sample, w2: float) -> Array:
@@ -64,38 +81,38 @@ def f1(predicted: NDArray[np.bool_], targets: Array, kind: str = "") -> float:
 
 @dataclass(frozen=True)
 class Operating:
-    """A threshold with its F1 on chat prompts and the geometric mean of F1 over the kinds."""
+    """A threshold with its F1 on the traffic that it is for and the geometric mean of F1 over the kinds."""
 
     threshold: float
-    chat: float
+    traffic: float
     mean: float
 
 
-def operating_point(score: Array, held: HeldOut, at_least: float = 0.0) -> Operating:
-    """The threshold with the best mean among those with at least this F1 on chat prompts, else with the best of it.
+def operating_point(score: Array, held: HeldOut, at_least: float = 0.0, traffic: Traffic = CHAT) -> Operating:
+    """The threshold with the best mean among those with at least this F1 on the traffic, else with the best of it.
 
     Both curves are smoothed over neighbouring thresholds: a peak of one row is luck.
     """
-    masks = held.kinds()
+    masks = {kind: rows for kind, rows in held.kinds().items() if kind in traffic.say}
     table = np.array([[f1((score >= t)[rows], held.unsafe[rows], kind) for kind, rows in masks.items()] for t in GRID])
-    logs, say = np.log(np.maximum(table, 1e-6)), [SAY[kind] for kind in masks]
-    curves = [np.exp(np.average(logs, axis=1, weights=say)), table[:, list(masks).index("chat")]]
-    mean, chat = (np.convolve(np.pad(c, 3, mode="edge"), np.ones(7) / 7, mode="valid") for c in curves)
-    allowed = chat >= min(at_least, chat.max()) - 1e-9
+    logs, say = np.log(np.maximum(table, 1e-6)), [traffic.say[kind] for kind in masks]
+    curves = [np.exp(np.average(logs, axis=1, weights=say)), table[:, list(masks).index(traffic.kind)]]
+    mean, own = (np.convolve(np.pad(c, 3, mode="edge"), np.ones(7) / 7, mode="valid") for c in curves)
+    allowed = own >= min(at_least, own.max()) - 1e-9
     best = int(np.flatnonzero(allowed)[mean[allowed].argmax()])
-    return Operating(float(GRID[best]), float(chat[best]), float(mean[best]))
+    return Operating(float(GRID[best]), float(own[best]), float(mean[best]))
 
 
-def fit(held: HeldOut, scores: Sample, policy: Policy, budget: float) -> Policy:
+def fit(held: HeldOut, scores: Sample, policy: Policy, budget: float, traffic: Traffic = CHAT) -> Policy:
     """The policy with its thresholds, band, stacker and hazard thresholds fitted."""
     sources, known = np.array(held.sources), ~np.isnan(held.unsafe)
-    alone = operating_point(scores.stage1, held)
+    alone = operating_point(scores.stage1, held, traffic=traffic)
     threshold1 = alone.threshold
-    low = min(float(np.quantile(scores.stage1[sources == TRAFFIC], 1 - budget)), threshold1)
+    low = min(float(np.quantile(scores.stage1[sources == traffic.source], 1 - budget)), threshold1)
     reaches = scores.stage1 >= low
-    points = {w2: operating_point(merged(scores, w2) * reaches, held, alone.chat) for w2 in WEIGHTS}
-    # First the weights that keep what stage 1 has on chat prompts, of those the one with the best mean.
-    w2 = max(points, key=lambda w: (round(min(points[w].chat, alone.chat), 3), points[w].mean))
+    points = {w2: operating_point(merged(scores, w2) * reaches, held, alone.traffic, traffic) for w2 in WEIGHTS}
+    # First the weights that keep what stage 1 has on the traffic, of those the one with the best mean.
+    w2 = max(points, key=lambda w: (round(min(points[w].traffic, alone.traffic), 3), points[w].mean))
     threshold2 = points[w2].threshold
     high = _sure(scores.stage1[known], held.unsafe[known], floor=max(threshold1, 0.9))
     hazards = {
@@ -147,7 +164,7 @@ class Careful:
     """Where a hazard that is never left to one stage escalates, and why there.
 
     ``without`` is the share of the carriers that reaches stage 2 for other reasons, ``seen`` with this one, both NaN
-    where there are too few; ``costs`` is the share of chat prompts that it escalates beyond all other reasons.
+    where there are too few; ``costs`` is the share of the traffic that it escalates beyond all other reasons.
     """
 
     at: float
@@ -158,20 +175,20 @@ class Careful:
     costs: float
 
 
-def careful(policy: Policy, held: HeldOut, scores: Sample, slug: str, share: float) -> Careful:
+def careful(policy: Policy, held: HeldOut, scores: Sample, slug: str, share: float, traffic: Traffic = CHAT) -> Careful:
     """Finds the highest ``escalate_at`` at which nearly all carriers of a hazard reach stage 2.
 
-    It costs at most ``share`` of the chat prompts; where that is too little for the goal, all of it is spent. It never
+    It costs at most ``share`` of the traffic; where that is too little for the goal, all of it is spent. It never
     lies above half of the hazard's own threshold.
     """
     column = HAZARD_INDEX[slug]
     rules = Rules.of(policy)
     passed = ~escalated(scores, replace(rules, escalate_at=np.full(len(HAZARD_SLUGS), NEVER), audit_rate=0.0))
     near, carries = scores.near[:, column], held.hazards[:, column] == 1
-    traffic = np.array(held.sources) == TRAFFIC
+    everyday = np.array(held.sources) == traffic.source
 
     def costs(at: float) -> float:
-        return float((passed & (near >= at))[traffic].mean())
+        return float((passed & (near >= at))[everyday].mean())
 
     def seen(at: float) -> float:
         return float((~passed | (near >= at))[carries].mean()) if carries.sum() >= FEW else float("nan")
@@ -185,10 +202,10 @@ def careful(policy: Policy, held: HeldOut, scores: Sample, slug: str, share: flo
 
 
 def fit_sensitive(
-    policy: Policy, held: HeldOut, scores: Sample, share: float = 0.01
+    policy: Policy, held: HeldOut, scores: Sample, share: float = 0.01, traffic: Traffic = CHAT
 ) -> tuple[Policy, dict[str, Careful]]:
     """The policy with an ``escalate_at`` of each hazard that is never left to one stage, and the reasons for it."""
-    found = {slug: careful(policy, held, scores, slug, share) for slug in NEVER_ALONE}
+    found = {slug: careful(policy, held, scores, slug, share, traffic) for slug in NEVER_ALONE}
     rules = {
         slug: rule.model_copy(update={"escalate_at": found[slug].at if slug in found else None})
         for slug, rule in policy.hazards.items()
@@ -196,11 +213,11 @@ def fit_sensitive(
     return policy.model_copy(update={"hazards": rules}), found
 
 
-def of_traffic(held: HeldOut, scores: Sample, policy: Policy) -> Reference:
-    """What a server compares its traffic with: the chat prompts, under the policy."""
-    chat = held.kinds()["chat"]
+def of_traffic(held: HeldOut, scores: Sample, policy: Policy, traffic: Traffic = CHAT) -> Reference:
+    """What a server compares its traffic with: the held-out rows of that kind, under the policy."""
+    rows = held.kinds()[traffic.kind]
     escalates = escalated(scores, replace(Rules.of(policy), audit_rate=0.0))
-    return reference(scores.stage1[chat], escalates[chat])
+    return reference(scores.stage1[rows], escalates[rows])
 
 
 def report(held: HeldOut, scores: Sample, policy: Policy) -> Mapping[str, object]:
@@ -233,20 +250,24 @@ def main() -> None:
     parser.add_argument(
         "--rows-a-source", type=int, default=ROWS_A_SOURCE, help="at most, but for real prompts; for a slow stage 2"
     )
-    parser.add_argument("--budget", type=float, default=0.18, help="share of chat prompts that may be escalated")
+    parser.add_argument("--budget", type=float, default=0.18, help="share of the traffic that may be escalated")
+    parser.add_argument("--traffic", choices=TRAFFIC, default="chat", help="what the policy is for")
     parser.add_argument("--scores", type=Path, help="file that keeps the scores, for training.fit_delegation too")
     parser.add_argument("--out", type=Path, required=True, help="policy file to write")
     arguments = parser.parse_args()
     held = held_out(arguments.data, ("tinysafe", "hazard", *arguments.recipe), arguments.rows_a_source)
+    traffic = TRAFFIC[arguments.traffic]
     base = unbound(default_policy())
+    if traffic is not CHAT:
+        base = base.model_copy(update={"name": traffic.kind})
     scored = score(held, arguments.stage1, arguments.stage2, base, arguments.scores)
     scores = scored.sample(base)
-    fitted, reasons = fit_sensitive(fit(held, scores, base, arguments.budget), held, scores)
-    fitted = fitted.model_copy(update={"reference": of_traffic(held, scores, fitted)})
+    fitted, reasons = fit_sensitive(fit(held, scores, base, arguments.budget, traffic), held, scores, traffic=traffic)
+    fitted = fitted.model_copy(update={"reference": of_traffic(held, scores, fitted, traffic)})
     lines = [f"# Fitted by training.fit_policy on {scored.names}."]
     lines += [
         f"# hazards.{slug}.escalate_at {why.reason}: of {why.carriers} texts that carry it {why.seen:.1%} reach stage "
-        f"2, {why.without:.1%} without it; it escalates {why.costs:.2%} of chat prompts."
+        f"2, {why.without:.1%} without it; it escalates {why.costs:.2%} of {traffic.kind}."
         for slug, why in reasons.items()
     ]
     arguments.out.write_text("\n".join(lines) + f"\n{parse(fitted.toml).toml}", encoding="utf-8")

@@ -28,7 +28,6 @@ from training.data.mix import Example, Splits, build_splits
 from training.recipe import load_recipe
 
 Array = NDArray[np.float64]
-TRAFFIC = "toxicchat"  # the source whose escalation rate is bounded: real prompts to a chatbot
 ROWS_A_SOURCE = 700
 REAL = ("toxicchat", "guard_prompts")  # few, and nearest to traffic: a smaller sample of the rest leaves them whole
 # A false alarm on these sources and a miss on those are weighed together, as one kind of traffic.
@@ -36,6 +35,7 @@ KINDS = {
     "chat": ("toxicchat",),
     "guard": ("guard_prompts",),
     "prompts": ("harmful_prompts", "hard_negatives", "harmless", "hazards", "hazard_prompts"),
+    "comments": ("comments",),
 }
 
 
@@ -49,9 +49,10 @@ class HeldOut:
     hazards: Array
 
     def kinds(self) -> dict[str, NDArray[np.int_]]:
-        """For each kind of traffic the numbers of its labelled rows."""
+        """For each kind of traffic that there is, the numbers of its labelled rows."""
         known = ~np.isnan(self.unsafe)
-        return {name: np.flatnonzero(np.isin(self.sources, members) & known) for name, members in KINDS.items()}
+        found = {name: np.flatnonzero(np.isin(self.sources, members) & known) for name, members in KINDS.items()}
+        return {name: rows for name, rows in found.items() if rows.size}
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ class Trainer:
         self.step, self.stale = 0, 0
         self.best: tuple[float, ...] = (float("-inf"),)
         self.best_state: dict[str, Tensor] = {}
-        self.objective = Objective(recipe.loss, self.train, self.accelerator.device)
+        weight = recipe.distil.weight if recipe.distil else 0.0
+        self.objective = Objective(recipe.loss, self.train, self.accelerator.device, weight)
         self.optimizer = torch.optim.AdamW(_parameter_groups(network, recipe), weight_decay=recipe.train.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.average = WeightAverage(network, recipe.regularise.ema_decay)

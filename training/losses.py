@@ -53,7 +53,7 @@ def class_balanced_weights(positives: Tensor, *, beta: float = 0.9999) -> Tensor
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of sigmoids, any shape, targets in {0, 1, NaN}; TinySafe v1's loss of its categories.
+    """Cross-entropy of sigmoids, any shape, targets from 0 to 1 or NaN; TinySafe v1's loss of its categories.
 
     Of one logit that is the difference of two it is their softmax cross-entropy: so the constitutional head learns.
     """

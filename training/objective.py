@@ -1,4 +1,4 @@
-"""The loss of a recipe: that of the binary logit and that of the labels, weighted and summed."""
+"""The loss of a recipe: of the binary logit against labels and teachers, and of the labels, weighted and summed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from training.recipe import Loss
 class Objective:
     """Logits and targets -> the losses by name; ``loss`` is their sum."""
 
-    def __init__(self, loss: Loss, train: Mapping[str, Sequence[Example]], device: torch.device) -> None:
-        self._loss = loss
+    def __init__(
+        self, loss: Loss, train: Mapping[str, Sequence[Example]], device: torch.device, teachers_weight: float = 0.0
+    ) -> None:
+        self._loss, self._teachers_weight = loss, teachers_weight
         cells = torch.tensor([example.labels for examples in train.values() for example in examples])
         self._weights = class_balanced_weights((cells == 1).sum(0), beta=loss.class_balance_beta).to(device)
 
@@ -33,6 +35,9 @@ class Objective:
         shape, parts = self._loss, dict[str, Tensor]()
         if shape.binary != "none":
             parts[shape.binary] = shape.binary_weight * self._of_binary(unsafe.float(), batch.unsafe)
+        if self._teachers_weight:
+            judged = torch.sigmoid(batch.teacher)
+            parts["teachers"] = self._teachers_weight * binary_cross_entropy(unsafe.float(), judged)
         if shape.labels != "none":
             parts[shape.labels] = shape.label_weight * self._of_labels(labels.float(), batch.labels)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from stages.manifest import first_problem
 from training.data.rows import DataError
@@ -93,6 +93,14 @@ class Loss(_Section):
         return self
 
 
+class Distil(_Section):
+    """What is learned from teachers, beside the labels; see :mod:`training.teachers`."""
+
+    teachers: dict[str, PositiveFloat] = Field(min_length=1)  # a model, and its weight in the mean of their logits
+    weight: float = Field(default=1.0, gt=0)  # of the cross-entropy against their probability
+    sources: list[str] = []  # whose texts they judge; empty means all
+
+
 class Regularise(_Section):
     """What keeps it from learning by heart."""
 
@@ -130,6 +138,7 @@ class Recipe(_Section):
     data: Data
     train: Train
     loss: Loss = Loss()
+    distil: Distil | None = None
     regularise: Regularise = Regularise()
     lora: Lora | None = None
 

@@ -6,6 +6,7 @@ import copy
 import ctypes
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,23 @@ from training.publish import publish
 from training.quantise import assert_parity
 from training.recipe import Recipe
 from training.systems import System, build_system
+from training.teachers import taught
 
 PUBLISHED = "published"  # beside the model folder of an encoder: the same in its system's own layout
 DECODERS = ("duoguard", "constitutional", "judge")
 NON_COMMERCIAL, PERMISSIVE = "LicenseRef-Cascade-Weights (non-commercial data)", "Apache-2.0"
 
 
-def run(recipe: Recipe, data: Path, out: Path, base: str | None = None, *, resume: bool = False) -> Manifest | None:
+def run(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    base: str | None = None,
+    *,
+    resume: bool = False,
+    start: Path | None = None,
+    teachers: Mapping[str, str] | None = None,
+) -> Manifest | None:
     """Trains by a recipe; ``out/model`` is then a model folder that ``cascade serve`` takes.
 
     In several processes (``accelerate launch``) only the first one packages; the others return None.
@@ -49,10 +60,12 @@ def run(recipe: Recipe, data: Path, out: Path, base: str | None = None, *, resum
         out: where checkpoints, the log, the model and its card go.
         base: a backbone folder, a name that ``cascade models fetch`` knows or a hub id; None takes the recipe's.
         resume: go on from the checkpoint in ``out``.
+        start: a finished run, or a soup of some, of the same network: the weights to start from.
+        teachers: which models the recipe's teachers are, see :func:`training.teachers.taught`.
 
     Raises:
         DataError: a set is missing or malformed.
-        ModelError: the base is of no use for the system, or a parity gate failed.
+        ModelError: the base, the start or a teacher is of no use, or a parity gate failed.
     """
     keep_freed_memory()
     quiet()
@@ -62,6 +75,14 @@ def run(recipe: Recipe, data: Path, out: Path, base: str | None = None, *, resum
     with PartialState().main_process_first():  # one process fetches, the others find
         found = find_base(base or recipe.base, out)
     system = build_system(recipe, found.folder)
+    if start is not None:
+        load_best(system.network, start)
+        if recipe.data.licences == "permissive" and recipe_of(start).data.licences != "permissive":
+            raise DataError(f"{start} was trained on sets that are not permissive, {recipe.name} is to be without them")
+        found = replace(found, described=f"{found.described}, started from {described_run(start)}")
+    with PartialState().main_process_first():  # one process asks the teachers, the others read what they said
+        train = rows_to_train_on(splits.train, recipe)
+        splits = taught(splits, train, recipe, system.tokenizer, teachers or {}, out)
     trainer = Trainer(recipe, system.network, system.tokenizer, system.pad_id, splits, out)
     trainer.run(resume=resume)
     if not trainer.accelerator.is_main_process:
@@ -80,16 +101,42 @@ def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Man
     if not (trained / BEST).is_file() or not (trained / RECIPE).is_file():
         raise DataError(f"{trained}: no finished run, it has no {BEST} and {RECIPE}")
     quiet()
-    recipe = Recipe.model_validate_json((trained / RECIPE).read_bytes())
+    recipe = recipe_of(trained)
     splits = build_splits(data, recipe.data, recipe.system)
     found = find_base(base or recipe.base, trained)
     if (trained / SOUP).is_file():
         found = replace(found, described=f"{found.described}, {(trained / SOUP).read_text(encoding='utf-8')}")
     system = build_system(recipe, found.folder)
-    unexpected = system.network.load_state_dict(load_file(trained / BEST), strict=False).unexpected_keys
-    if unexpected:
-        raise ModelError(f"{trained}: weights for another network, for instance {unexpected[0]}")
+    load_best(system.network, trained)
     return finish(recipe, system, found, splits, out, trained / "CARD.md")
+
+
+def load_best(network: nn.Module, run: Path) -> None:
+    """Loads a finished run's best weights into its network.
+
+    Raises:
+        ModelError: there are none, or they are another network's.
+    """
+    if not (run / BEST).is_file():
+        raise ModelError(f"{run}: no finished run, it has no {BEST}")
+    try:
+        unexpected = network.load_state_dict(load_file(run / BEST), strict=False).unexpected_keys
+    except RuntimeError as error:  # shapes that differ
+        raise ModelError(f"{run}: weights for another network ({error})") from error
+    if unexpected:
+        raise ModelError(f"{run}: weights for another network, for instance {unexpected[0]}")
+
+
+def described_run(run: Path) -> str:
+    """A finished run in words, for what was made from it."""
+    if (run / SOUP).is_file():
+        return (run / SOUP).read_text(encoding="utf-8")
+    return f"a run of {recipe_of(run).name}"
+
+
+def recipe_of(run: Path) -> Recipe:
+    """The recipe of a finished run."""
+    return Recipe.model_validate_json((run / RECIPE).read_bytes())
 
 
 def finish(recipe: Recipe, system: System, base: Base, splits: Splits, model: Path, card: Path) -> Manifest:

@@ -53,6 +53,21 @@ def train(
             show_default=False,
         ),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="A finished run, or a soup of some, whose weights to start from. Default: the bare backbone."
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="The model that a teacher of the recipe is, as `cascade serve --stage2` takes it. May be repeated. "
+            "Default: the model of its name.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
 ) -> None:
     """Train a stage, export it to int8, calibrate it and write its manifest and card.
@@ -70,6 +85,14 @@ def train(
         accumulate=accumulate,
         licences=licences.value if licences else None,
     )
-    manifest = run(chosen, data, out, base, resume=resume)
+    teachers = dict(_named(text) for text in teacher or [])
+    manifest = run(chosen, data, out, base, resume=resume, start=start, teachers=teachers)
     if manifest is not None:  # the first of several processes
         print(f"{out / 'model'}: {manifest.name}@{manifest.revision}")
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, _, model = text.partition("=")
+    if not name or not model:
+        raise typer.BadParameter(f"{text!r} is not NAME=MODEL", param_hint="--teacher")
+    return name, model

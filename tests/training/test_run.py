@@ -104,6 +104,33 @@ def test_a_tinysafe_recipe_trains_exports_and_serves(tmp_path: Path, data: Path)
 
 
 @pytest.mark.slow
+def test_a_run_starts_from_another_and_learns_from_a_served_teacher(tmp_path: Path, data: Path):
+    base = word_piece_backbone(tmp_path / "base")
+    recipe, taught = tmp_path / "tiny.toml", tmp_path / "taught.toml"
+    recipe.write_text(RECIPE.format(system="tinysafe", draws=1600, rate="5e-3", fgm=0, lora=""))
+    distil = "[distil]\nteachers = { teacher = 1.0 }\n"
+    taught.write_text(RECIPE.format(system="tinysafe", draws=480, rate="1e-3", fgm=0, lora=distil))
+    first, out = tmp_path / "first", tmp_path / "out"
+    run("train", recipe, "--data", data, "--out", first, "--base", base)
+    command = ["train", taught, "--data", data, "--out", out, "--base", base, "--start", first]
+
+    refused = run(*command, check=False)
+    assert refused.returncode == 1
+    assert "--teacher teacher=MODEL" in refused.stderr
+
+    run(*command, "--teacher", f"teacher={first / 'model'}")
+    said = (out / "teachers.jsonl").read_text()
+    manifest = Manifest.load(first / "model")
+    assert json.loads(said.splitlines()[0]) == {"teachers": [f"{manifest.name}@{manifest.revision}"]}
+    assert len(said.splitlines()) > 50
+    losses = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert all(entry["teachers"] > 0 for entry in losses if entry["kind"] == "train")
+    validated = [entry["auroc"] for entry in losses if entry["kind"] == "validation"]
+    assert validated[0] > 0.95  # where the first run had come to
+    assert "started from a run of tiny" in Manifest.load(out / "model").base
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", ["adapter", "all"])
 def test_a_hazard_recipe_trains_an_adapter_merges_it_and_names_the_hazard(tmp_path: Path, data: Path, tune: str):
     base = unigram_backbone(tmp_path / "base")

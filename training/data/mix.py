@@ -19,7 +19,10 @@ from training.targets import cells
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text with its targets: ``unsafe`` and each label 1, 0 or NaN (unknown)."""
+    """One text with its targets: ``unsafe`` and each label 1, 0 or NaN (unknown).
+
+    ``teacher`` is the logit of unsafe that teachers give it, NaN where none was asked.
+    """
 
     text: str
     source: str
@@ -27,6 +30,7 @@ class Example:
     lang: str
     unsafe: float
     labels: tuple[float, ...]
+    teacher: float = UNKNOWN
 
 
 @dataclass(frozen=True)
