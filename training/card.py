@@ -71,6 +71,7 @@ def write_card(path: Path, recipe: Recipe, manifest: Manifest, splits: Splits) -
         **recipe.train.model_dump(),
         **_losses(recipe.loss),
         **recipe.regularise.model_dump(),
+        **({f"distil_{key}": value for key, value in recipe.distil.model_dump().items()} if recipe.distil else {}),
         **({f"lora_{key}": value for key, value in recipe.lora.model_dump().items()} if recipe.lora else {}),
     }
     parameters = {key: value for key, value in given.items() if value is not None}

@@ -3,9 +3,10 @@
     python -m training.compare_merges --data DIR --stage1 tinysafe --stage2 hazard [--scores FILE] [--json]
 
 The held-out rows of ``training.fit_policy`` are halved. What a rule needs (the band, stage 1's threshold, that of the
-merged score, the stacker's weights) is fitted on one half as the default policy's is and measured on the other, and the
-other way round. In the loose mode only UNSAFE counts as flagged; in the strict one what is CONTROVERSIAL by its score
-counts, too. Area under the precision-recall curve: of the rule's score where stage 2 is asked of every row.
+merged score, the stacker's weights) is fitted on one half as the default policy's is and measured on the other, and
+the other way round. In the loose mode only UNSAFE counts as flagged; in the strict one what is CONTROVERSIAL by its
+score counts, too. F1 of chat prompts is at the prevalence of traffic, as in the fit. Area under the precision-recall
+curve: of the rule's score where stage 2 is asked of every row.
 """
 
 from __future__ import annotations

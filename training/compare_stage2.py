@@ -22,7 +22,7 @@ from cascade.tune.outcomes import Rules, outcomes
 from cascade.tune.sample import Sample
 from training.compare_merges import auprc, halves
 from training.fit_policy import f1, fit, merged, operating_point
-from training.held_out import HeldOut, held_out, score, unbound
+from training.held_out import RECIPES, HeldOut, held_out, score, unbound
 
 BUDGETS = (0.1, 0.2, 0.3)
 ALONE, ALWAYS = "stage 1 alone", "always"
@@ -81,12 +81,12 @@ def main() -> None:
         "--stage2", action="append", required=True, metavar="[LABEL=]MODEL", help="one of them; may be given again"
     )
     parser.add_argument(
-        "--recipe", action="append", default=[], help="what trained them, besides tinysafe and hazard; may be repeated"
+        "--recipe", action="append", default=[], help="what trained them, if not the embedded ones; may be repeated"
     )
     parser.add_argument("--scores", type=Path, help="folder that keeps the scores, a file for each stage 2")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
-    held = held_out(arguments.data, ("tinysafe", "hazard", *arguments.recipe))
+    held = held_out(arguments.data, (*RECIPES, *arguments.recipe))
     policy, found = unbound(default_policy()), {}
     for spec in arguments.stage2:
         label, _, model = spec.rpartition("=")

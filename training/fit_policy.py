@@ -7,11 +7,12 @@
 Every held-out row of all recipes (validation and calibration groups) goes through the pipeline itself, so that views,
 windows and calibration are those of a request. Then, in this order: stage 1's threshold by the geometric mean of F1
 over the kinds of source, as TinySafe v2 chose its own, with chat prompts at the prevalence of traffic and counted
-thrice; ``route.low`` so that the share of chat prompts that is escalated stays within the budget; the stacker's weights
-and the merged threshold by the same mean, among those with which the cascade judges chat prompts at least as well as
-stage 1 alone, so that escalating never costs there; and last how early the hazards escalate that are never left to one
-stage. What chat prompts look like to the fitted policy is kept as its ``[reference]``, by which a server tells that its
-traffic drifts. ``--traffic comments`` does all of it for readers' comments in place of prompts.
+thrice, the median over bootstrap resamples; ``route.low`` so that the share of chat prompts that is escalated stays
+within the budget; the stacker's weights and the merged threshold by the same mean, among those with which the cascade
+judges chat prompts at least as well as stage 1 alone, so that escalating never costs there; and last how early the
+hazards escalate that are never left to one stage. What chat prompts look like to the fitted policy is kept as its
+``[reference]``, by which a server tells that its traffic drifts. ``--traffic comments`` does all of it for readers'
+comments in place of prompts.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from cascade.policy.reference import Reference, reference
 from cascade.tune.outcomes import NEVER, Rules, escalated, outcomes
 from cascade.tune.sample import Sample, logit
 from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
-from training.held_out import ROWS_A_SOURCE, HeldOut, held_out, score, unbound
+from training.held_out import RECIPES, ROWS_A_SOURCE, HeldOut, held_out, score, unbound
 
 Array = NDArray[np.float64]
 GRID = np.round(np.arange(0.05, 0.985, 0.005), 3)
+RESAMPLES = 200
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)  # of stage 2 in the merge
 # Of unsafe among real prompts to a chatbot (ToxicChat, arXiv:2310.17389) and of toxic among readers' comments (Civil
 # Comments, arXiv:1903.04561); more of the held-out rows are.
@@ -71,12 +73,20 @@ def merged(scores: Sample, w2: float) -> Array:
 
 def f1(predicted: NDArray[np.bool_], targets: Array, kind: str = "") -> float:
     """F1 of predictions against targets in {0, 1}, where a kind has a prevalence as if that share of them were 1."""
+    return float(_f1(predicted[:, None], targets, np.ones((1, len(targets))), kind)[0, 0])
+
+
+def _f1(predicted: NDArray[np.bool_], targets: Array, counts: Array, kind: str) -> Array:
+    """F1 [resamples, thresholds] of predictions [rows, thresholds], where counts [resamples, rows] repeat the rows."""
     unsafe = targets == 1
-    weight, share = 1.0, PREVALENCE.get(kind)
-    if share is not None and unsafe.any() and not unsafe.all():
-        weight = (1 - share) / share * float(unsafe.sum()) / float((~unsafe).sum())
-    hits, alarms = float((predicted & unsafe).sum()), weight * float((predicted & ~unsafe).sum())
-    return 2 * hits / max(1.0, hits + alarms + float(unsafe.sum()))
+    positives, negatives = (counts[:, rows].sum(1, keepdims=True) for rows in (unsafe, ~unsafe))
+    weight, share = np.ones_like(positives), PREVALENCE.get(kind)
+    if share is not None:
+        both = (positives > 0) & (negatives > 0)
+        weight = np.where(both, (1 - share) / share * positives / np.maximum(negatives, 1), 1.0)
+    hits, alarms = (counts[:, rows] @ predicted[rows].astype(float) for rows in (unsafe, ~unsafe))
+    found: Array = 2 * hits / np.maximum(1.0, hits + weight * alarms + positives)
+    return found
 
 
 @dataclass(frozen=True)
@@ -91,16 +101,30 @@ class Operating:
 def operating_point(score: Array, held: HeldOut, at_least: float = 0.0, traffic: Traffic = CHAT) -> Operating:
     """The threshold with the best mean among those with at least this F1 on the traffic, else with the best of it.
 
-    Both curves are smoothed over neighbouring thresholds: a peak of one row is luck.
+    A peak of one row is luck: the curves are smoothed over neighbouring thresholds, and what is taken is the median of
+    the best thresholds of bootstrap resamples, or what is nearest to it among those that the rows themselves allow.
     """
-    masks = {kind: rows for kind, rows in held.kinds().items() if kind in traffic.say}
-    table = np.array([[f1((score >= t)[rows], held.unsafe[rows], kind) for kind, rows in masks.items()] for t in GRID])
-    logs, say = np.log(np.maximum(table, 1e-6)), [traffic.say[kind] for kind in masks]
-    curves = [np.exp(np.average(logs, axis=1, weights=say)), table[:, list(masks).index(traffic.kind)]]
-    mean, own = (np.convolve(np.pad(c, 3, mode="edge"), np.ones(7) / 7, mode="valid") for c in curves)
-    allowed = own >= min(at_least, own.max()) - 1e-9
-    best = int(np.flatnonzero(allowed)[mean[allowed].argmax()])
-    return Operating(float(GRID[best]), float(own[best]), float(mean[best]))
+    rng, curves = np.random.default_rng(0), dict[str, Array]()
+    for kind, rows in held.kinds().items():
+        if kind in traffic.say:
+            drawn = rng.multinomial(rows.size, np.full(rows.size, 1 / rows.size), RESAMPLES)
+            counts = np.vstack([np.ones(rows.size), drawn])
+            curves[kind] = _f1(score[rows, None] >= GRID, held.unsafe[rows], counts, kind)
+    logs = np.log(np.maximum(list(curves.values()), 1e-6))
+    mean = _smooth(np.exp(np.average(logs, axis=0, weights=[traffic.say[kind] for kind in curves])))
+    own = _smooth(curves[traffic.kind])
+    allowed = own >= np.minimum(at_least, own.max(1, keepdims=True)) - 1e-9
+    median = np.median(np.where(allowed, mean, -1.0)[1:].argmax(1))
+    offered = np.flatnonzero(allowed[0])
+    best = int(offered[np.abs(offered - median).argmin()])
+    return Operating(float(GRID[best]), float(own[0, best]), float(mean[0, best]))
+
+
+def _smooth(curves: Array, over: int = 7) -> Array:
+    """Each row's running mean over so many neighbours."""
+    padded = np.pad(curves, [(0, 0), (over // 2, over // 2)], mode="edge")
+    means: Array = np.lib.stride_tricks.sliding_window_view(padded, over, axis=1).mean(2)
+    return means
 
 
 def fit(held: HeldOut, scores: Sample, policy: Policy, budget: float, traffic: Traffic = CHAT) -> Policy:
@@ -245,7 +269,7 @@ def main() -> None:
     parser.add_argument("--stage1", default="tinysafe", help="an embedded name or a model folder")
     parser.add_argument("--stage2", default="hazard", help="an embedded name or a model folder")
     parser.add_argument(
-        "--recipe", action="append", default=[], help="what trained them, besides tinysafe and hazard; may be repeated"
+        "--recipe", action="append", default=[], help="what trained them, if not the embedded ones; may be repeated"
     )
     parser.add_argument(
         "--rows-a-source", type=int, default=ROWS_A_SOURCE, help="at most, but for real prompts; for a slow stage 2"
@@ -255,7 +279,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, help="file that keeps the scores, for training.fit_delegation too")
     parser.add_argument("--out", type=Path, required=True, help="policy file to write")
     arguments = parser.parse_args()
-    held = held_out(arguments.data, ("tinysafe", "hazard", *arguments.recipe), arguments.rows_a_source)
+    held = held_out(arguments.data, (*RECIPES, *arguments.recipe), arguments.rows_a_source)
     traffic = TRAFFIC[arguments.traffic]
     base = unbound(default_policy())
     if traffic is not CHAT:

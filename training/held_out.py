@@ -28,6 +28,8 @@ from training.data.mix import Example, Splits, build_splits
 from training.recipe import load_recipe
 
 Array = NDArray[np.float64]
+# What trained the embedded models, and the run that stage 1 started from.
+RECIPES = ("tinysafe-public", "tinysafe", "hazard")
 ROWS_A_SOURCE = 700
 REAL = ("toxicchat", "guard_prompts")  # few, and nearest to traffic: a smaller sample of the rest leaves them whole
 # A false alarm on these sources and a miss on those are weighed together, as one kind of traffic.
@@ -82,9 +84,7 @@ def unseen(splits: Sequence[Splits]) -> Iterator[tuple[str, Example]]:
                 yield print_, example
 
 
-def held_out(
-    data: Path, recipes: Sequence[str] = ("tinysafe", "hazard"), rows_a_source: int = ROWS_A_SOURCE
-) -> HeldOut:
+def held_out(data: Path, recipes: Sequence[str] = RECIPES, rows_a_source: int = ROWS_A_SOURCE) -> HeldOut:
     """Rows held out by every recipe: in no recipe's training part, whatever their case or spacing."""
     splits = [build_splits(data, load_recipe(name).data, load_recipe(name).system) for name in recipes]
     chosen = dict(unseen(splits))  # the last one's examples stay: the hazard recipe's have the hazard cells

@@ -24,10 +24,8 @@ from training.data.mix import Example, Splits, build_splits
 from training.data.rows import find_set, read_set
 from training.data.writing import writing
 from training.data.written import WRITTEN
-from training.held_out import unseen
+from training.held_out import RECIPES, unseen
 from training.recipe import load_recipe
-
-RECIPES = ("tinysafe", "hazard")
 
 
 def held_out_sets(

@@ -36,7 +36,7 @@ from training.validate import Predictions, predict, summarise
 
 CHECKPOINT_SECONDS = 240.0
 BEST, RECIPE, CHECKPOINT = "best.safetensors", "recipe.json", "checkpoint.pt"
-SOUP = "soup.txt"  # of a run that is the mean of others: in words, which (training.soup)
+ORIGIN = "origin.txt"  # in words: which runs it is the mean of (training.soup) or started from, and who taught it
 HEADS = ("head", "classifier", "score", "pooler")  # how the modules end that learn at the heads' rate
 TABLES = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
 

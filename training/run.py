@@ -27,11 +27,12 @@ from training.data.rows import DataError
 from training.decoder import package_decoder
 from training.draws import rows_to_train_on
 from training.loftq import take_apart
-from training.loop import BEST, RECIPE, SOUP, Trainer
+from training.loop import BEST, ORIGIN, RECIPE, Trainer
 from training.package import Provenance, package, trained
 from training.publish import publish
 from training.quantise import assert_parity
 from training.recipe import Recipe
+from training.soup import MEAN
 from training.systems import System, build_system
 from training.teachers import taught
 
@@ -79,16 +80,20 @@ def run(
         load_best(system.network, start)
         if recipe.data.licences == "permissive" and recipe_of(start).data.licences != "permissive":
             raise DataError(f"{start} was trained on sets that are not permissive, {recipe.name} is to be without them")
-        found = replace(found, described=f"{found.described}, started from {described_run(start)}")
     with PartialState().main_process_first():  # one process asks the teachers, the others read what they said
         train = rows_to_train_on(splits.train, recipe)
-        splits = taught(splits, train, recipe, system.tokenizer, teachers or {}, out)
+        splits, named = taught(splits, train, recipe, system.tokenizer, teachers or {}, out)
+    out.mkdir(parents=True, exist_ok=True)
+    origin = [] if start is None else [f"started from {described_run(start)}"]
+    origin += [f"taught by {named}"] if named else []
+    if origin and PartialState().is_main_process:
+        (out / ORIGIN).write_text(", ".join(origin), encoding="utf-8")
     trainer = Trainer(recipe, system.network, system.tokenizer, system.pad_id, splits, out)
     trainer.run(resume=resume)
     if not trainer.accelerator.is_main_process:
         return None
     system.network.cpu()
-    return finish(recipe, system, found, splits, out / "model", out / "CARD.md")
+    return finish(recipe, system, with_origin(found, out), splits, out / "model", out / "CARD.md")
 
 
 def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Manifest:
@@ -103,9 +108,7 @@ def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Man
     quiet()
     recipe = recipe_of(trained)
     splits = build_splits(data, recipe.data, recipe.system)
-    found = find_base(base or recipe.base, trained)
-    if (trained / SOUP).is_file():
-        found = replace(found, described=f"{found.described}, {(trained / SOUP).read_text(encoding='utf-8')}")
+    found = with_origin(find_base(base or recipe.base, trained), trained)
     system = build_system(recipe, found.folder)
     load_best(system.network, trained)
     return finish(recipe, system, found, splits, out, trained / "CARD.md")
@@ -129,9 +132,17 @@ def load_best(network: nn.Module, run: Path) -> None:
 
 def described_run(run: Path) -> str:
     """A finished run in words, for what was made from it."""
-    if (run / SOUP).is_file():
-        return (run / SOUP).read_text(encoding="utf-8")
-    return f"a run of {recipe_of(run).name}"
+    whole = f"a run of {recipe_of(run).name}"
+    if not (run / ORIGIN).is_file():
+        return whole
+    origin = (run / ORIGIN).read_text(encoding="utf-8")
+    return origin if origin.startswith(MEAN) else f"{whole}, {origin}"
+
+
+def with_origin(base: Base, run: Path) -> Base:
+    """The base of a run, described with where its weights have been since."""
+    origin = (run / ORIGIN).read_text(encoding="utf-8") if (run / ORIGIN).is_file() else ""
+    return replace(base, described=f"{base.described}, {origin}") if origin else base
 
 
 def recipe_of(run: Path) -> Recipe:

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from stages.errors import ModelError
 from training.data.rows import DataError
-from training.loop import BEST, RECIPE, SOUP
+from training.loop import BEST, ORIGIN, RECIPE
+
+MEAN = "the mean of runs: "
 
 
 def soup(runs: Sequence[tuple[Path, float]], out: Path) -> None:
@@ -44,7 +46,7 @@ def soup(runs: Sequence[tuple[Path, float]], out: Path) -> None:
     save_file(mean, out / BEST)
     (out / RECIPE).write_bytes((runs[-1][0] / RECIPE).read_bytes())
     parts = [f"{weight / total:.2g} of {_name(run)}" for run, weight in runs]
-    (out / SOUP).write_text(f"the mean of runs: {', '.join(parts)}", encoding="utf-8")
+    (out / ORIGIN).write_text(f"{MEAN}{', '.join(parts)}", encoding="utf-8")
 
 
 def _name(run: Path) -> str:

@@ -33,8 +33,8 @@ OPEN_TERMS = ("apache-2.0", "mit")  # of models that a run with licences = "perm
 
 def taught(
     splits: Splits, train: Rows, recipe: Recipe, tokenizer: Tokenizer, models: Mapping[str, str], out: Path
-) -> Splits:
-    """The splits, where every training text that the run will draw carries its teachers' judgement.
+) -> tuple[Splits, str]:
+    """The splits, where every training text that the run will draw carries its teachers' judgement, and who they are.
 
     Args:
         splits: of the recipe; ``train`` are those of their rows that it trains on.
@@ -51,7 +51,7 @@ def taught(
     """
     distil = recipe.distil
     if distil is None:
-        return splits
+        return splits, ""
     unknown = sorted(models.keys() - distil.teachers.keys())
     if unknown:
         raise DataError(f"{recipe.name} has no teacher {unknown[0]!r}, only {', '.join(distil.teachers)}")
@@ -70,13 +70,12 @@ def taught(
     weights = [distil.teachers[name] / sum(distil.teachers.values()) for name in names]
     judged = {key: sum(w * z for w, z in zip(weights, kept.logits[key], strict=True)) for key in texts}
     unjudged = float("nan")
-    return replace(
-        splits,
-        train={
-            source: [replace(e, teacher=judged.get(fingerprint(e.text), unjudged)) for e in rows]
-            for source, rows in splits.train.items()
-        },
-    )
+    train = {
+        source: [replace(e, teacher=judged.get(fingerprint(e.text), unjudged)) for e in rows]
+        for source, rows in splits.train.items()
+    }
+    named = ", ".join(f"{weight:.2g} of {teacher}" for weight, teacher in zip(weights, kept.teachers, strict=True))
+    return replace(splits, train=train), named
 
 
 class Kept:

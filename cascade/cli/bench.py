@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
 commands.command()(benches.length)
 commands.command()(benches.conversations)
 commands.command()(benches.streams)
+commands.command()(benches.certificates)
 commands.command()(load.serve)
 commands.command()(load.peers)
 commands.command()(load.mix)

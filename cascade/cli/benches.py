@@ -1,4 +1,7 @@
-"""``cascade bench length``, ``conversations``, ``streams``: what shapes of text do to the cascade, on labelled rows."""
+"""``cascade bench length``, ``conversations``, ``streams``: what shapes of text do to the cascade, on labelled rows.
+
+``cascade bench certificates``: what becomes of promises, on their scores.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, Json, PolicyFile, Stage1, Stage2, Threads
+from cascade.cli.promises import Delta, MaxEscalation, MaxFalsePositive, MaxMissedUnsafe, Router, base_policy, wishes_of
 
 if TYPE_CHECKING:
     from cascade.pipeline import Pipeline
@@ -154,6 +158,55 @@ def streams(
     _show(report, json, "streams (cost: medians of harmless ones against one check)", heads, lines)
 
 
+def certificates(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Scores of labelled texts, OUT.scores.jsonl, as `cascade tune` leaves them beside its output.",
+        ),
+    ],
+    max_escalation: MaxEscalation = None,
+    max_missed_unsafe: MaxMissedUnsafe = None,
+    max_false_positive: MaxFalsePositive = None,
+    delta: Delta = 0.05,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Samples that are drawn, each of which a policy is tuned on.")
+    ] = 500,
+    rows: Annotated[int, typer.Option(min=2, help="Rows of each sample.")] = 1000,
+    policy: PolicyFile = None,
+    router: Router = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Tune policies on many samples of scored texts and report how often the promises of their certificates break.
+
+    The texts of the file stand for all that there are: each sample is drawn from them with replacement, and what was
+    promised is looked up among all of them. In at most delta of the samples any promise may be broken.
+    """
+    from cascade.bench import certificates as bench
+    from cascade.cli.progress import rows_bar
+
+    wishes = wishes_of(max_escalation, max_missed_unsafe, max_false_positive)
+    scores = bench.read(file)
+    base = bench.unbound(base_policy(policy, router), scores)
+    with rows_bar(draws) as tick:
+        report = bench.measure(
+            scores, wishes, base, delta=delta, draws=draws, rows=rows, seed=seed, on_draw=lambda: tick(None)
+        )
+    write_report(report, out)
+    lines = [
+        [name, f"{found['wish']:g}", _number(found["mean"]), _number(found["largest"]), *_broken(found)]
+        for name, found in report["promises"].items()
+    ]
+    lines.append(["any of them", "", "", "", *_broken(report["any"])])
+    title = f"certificates: {report['certified']} of {draws} samples of {rows} rows got one, delta {delta:g}"
+    _show(report, json, title, ("promise", "wish", "mean", "largest", "broken", "share", "p above delta"), lines)
+
+
 def run_bench(
     measure: Callable[[Pipeline, Callable[[], None]], Awaitable[Any]],
     steps: int,
@@ -173,7 +226,6 @@ def run_bench(
     from rich.progress import Progress
 
     from cascade.cli.options import open_pipeline
-    from cascade.errors import CascadeError
 
     async def run() -> Any:
         async with open_pipeline(stage1, stage2, policy, threads, allow_score_drift) as pipeline:
@@ -182,12 +234,23 @@ def run_bench(
                 return await measure(pipeline, lambda: bar.advance(task))
 
     report = asyncio.run(run())
+    write_report(report, out)
+    return report
+
+
+def write_report(report: Any, out: Path | None) -> None:
+    """Writes a report to a file, if it is wanted there.
+
+    Raises:
+        CascadeError: the file cannot be written.
+    """
+    from cascade.errors import CascadeError
+
     if out:
         try:
             out.write_text(dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise CascadeError(f"{out}: {error.strerror}") from error
-    return report
 
 
 def _show(report: Any, json: bool, title: str, heads: tuple[str, ...], rows: list[list[str]]) -> None:
@@ -209,3 +272,12 @@ def _share(share: dict[str, Any]) -> str:
 
 def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f} x"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _broken(found: dict[str, Any]) -> list[str]:
+    share = f"{found['share']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return [str(found["broken"]), share, f"{found['p_value']:.2g}"]

@@ -25,8 +25,23 @@ Stage2 = Annotated[
         "runs it: grpcs://HOST:PORT, or grpc:// on this machine."
     ),
 ]
+
+
+def _policy_file(given: Path | None) -> Path | None:
+    from cascade.policy import find
+
+    return None if given is None else find(given)
+
+
 PolicyFile = Annotated[
-    Path | None, typer.Option("--policy", help="Policy file. Default: the built-in policy.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--policy",
+        callback=_policy_file,
+        help='Policy file, or a built-in policy: "default", for prompts, or "comments", for readers\' comments. '
+        "Default: default.",
+        show_default=False,
+    ),
 ]
 Threads = Annotated[
     int | None,

@@ -24,8 +24,8 @@ PolicyArgument = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help='Policy file, "default" for the one that comes with the models, "server" for the one that a server '
-        'applies by default, or "server:NAME" for another one of it.',
+        help='Policy file, "default" or "comments" for one that comes with the models, "server" for the one that a '
+        'server applies by default, or "server:NAME" for another one of it.',
     ),
 ]
 Name = Annotated[str, typer.Option(help="The policy. Default: the server's default one.", show_default=False)]
@@ -94,7 +94,7 @@ def diff_policies(before: PolicyArgument, after: PolicyArgument, server: Server 
 
 @commands.command()
 def push(
-    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Policy file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Policy file, or the name of a built-in policy.")],
     server: Server = ADDRESS,
     expected: Annotated[
         str | None,
@@ -109,9 +109,9 @@ def push(
     """Have a running server apply a policy, in the place of the one of that name or as a new one."""
     from cascade.cli.remote import policies_of
     from cascade.errors import NotFoundError
-    from cascade.policy import load
+    from cascade.policy import find, load
 
-    policy = load(file)
+    policy = load(find(file))
     with policies_of(server) as policies:
         before = expected
         if before is None:
@@ -173,10 +173,10 @@ def _changed(name: str, before: str, after: str, json: bool) -> None:
 
 def _load(policy: str, server: str = ADDRESS) -> Policy:
     from cascade.cli.remote import policies_of
-    from cascade.policy import default_policy, load
+    from cascade.policy import find, load
 
     kind, _, name = policy.partition(":")
     if kind == SERVER:
         with policies_of(server) as policies:
             return policies.get(name)
-    return default_policy() if policy == DEFAULT else load(Path(policy))
+    return load(find(Path(policy)))

@@ -9,19 +9,18 @@ import sys
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cascade.cli.options import HAZARD, TINYSAFE, AllowScoreDrift, Json, PolicyFile, Stage1, Threads, open_pipeline
 from cascade.cli.progress import rows_bar
+from cascade.cli.promises import Delta, MaxEscalation, MaxFalsePositive, MaxMissedUnsafe, Router, base_policy, wishes_of
 
 if TYPE_CHECKING:
     from cascade.tune.fit import Request, Tuned
 
 INFEASIBLE = 3  # the exit code
-
-_SHARE = "A share from 0 to 1, or HAZARD=SHARE for one hazard; can be repeated"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,32 +40,10 @@ def tune_policy(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Policy file to write; scores are kept beside it in OUT.scores.jsonl.")],
-    max_escalation: Annotated[
-        float | None,
-        typer.Option(
-            help="Promise: at most this share of all texts goes on to stage 2, audits too.", show_default=False
-        ),
-    ] = None,
-    max_missed_unsafe: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Promise: at most this share of the unsafe texts gets another verdict than UNSAFE; for a hazard, of "
-            f"the texts that carry it, is not flagged with it. {_SHARE}.",
-            show_default=False,
-        ),
-    ] = None,
-    max_false_positive: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Promise: at most this share of the harmless texts gets the verdict UNSAFE; for a hazard, is flagged "
-            f"with it. {_SHARE}.",
-            show_default=False,
-        ),
-    ] = None,
-    delta: Annotated[
-        float,
-        typer.Option(min=1e-6, max=0.5, help="Probability, over the draw of the rows, that any promise may be broken."),
-    ] = 0.05,
+    max_escalation: MaxEscalation = None,
+    max_missed_unsafe: MaxMissedUnsafe = None,
+    max_false_positive: MaxFalsePositive = None,
+    delta: Delta = 0.05,
     from_log: Annotated[
         bool,
         typer.Option(
@@ -76,14 +53,7 @@ def tune_policy(
         ),
     ] = False,
     policy: PolicyFile = None,
-    router: Annotated[
-        Literal["band", "margin", "delegation"] | None,
-        typer.Option(
-            help="Kind of router that is tuned. Margins are fitted on the half that is searched; a delegation router's "
-            "network is that of --policy, by `python -m training.fit_delegation`. Default: the kind of --policy.",
-            show_default=False,
-        ),
-    ] = None,
+    router: Router = None,
     name: Annotated[str, typer.Option(help="Name of the policy that is written.")] = "tuned",
     report: Annotated[
         Path | None,
@@ -113,18 +83,11 @@ def tune_policy(
     exit code is 3, and the nearest points are printed with the rows that a proof would take. Only the policy's
     thresholds are tuned; merge rule, actions and audit rate are those of --policy.
     """
-    from cascade.policy import default_policy, load
     from cascade.tune.report import html
-    from cascade.tune.routing import with_kind
     from cascade.tune.run import Aim, Source, tune
-    from cascade.tune.wishes import WishError, parse_wishes
 
-    try:
-        wishes = parse_wishes(max_escalation, max_missed_unsafe or (), max_false_positive or ())
-    except WishError as error:
-        raise typer.BadParameter(str(error)) from error
-    base = default_policy() if policy is None else load(policy)
-    base = base if router is None else with_kind(base, router)
+    wishes = wishes_of(max_escalation, max_missed_unsafe, max_false_positive)
+    base = base_policy(policy, router)
     source = Source(data, None if from_log else out.with_name(out.name + ".scores.jsonl"))
     rows = [] if from_log else source.read()
     page = report or out.with_suffix(".html")

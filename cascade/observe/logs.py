@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import sys
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal
+from io import UnsupportedOperation
+from typing import Literal, TextIO
 
 from cascade import tracing
 
@@ -44,6 +47,35 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes records to a stream, and drops those that a pipe has no room for: a reader that stalls stops no server.
+
+    How many were dropped is told as soon as there is room again.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._dropped = 0
+        self._poll: select.poll | None = None
+        with suppress(UnsupportedOperation):  # it has no descriptor, and so is no pipe
+            descriptor, self._poll = stream.fileno(), select.poll()
+            self._poll.register(descriptor, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record if that can be done at once."""
+        if self._dropped and self._has_room():
+            fields = {"lines": self._dropped, "name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
+            self._dropped = 0
+            super().emit(logging.makeLogRecord({"msg": "lines of the log were dropped: nobody read them", **fields}))
+        if self._has_room():
+            super().emit(record)
+        else:
+            self._dropped += 1
+
+    def _has_room(self) -> bool:
+        return self._poll is None or bool(self._poll.poll(0))
+
+
 def describe(error: BaseException) -> list[str]:
     """An exception as type names and positions, causes first, without any message, source line or value."""
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -62,7 +94,7 @@ def configure(level: Level, *, access: bool = False) -> None:
 
     A line for each call is among them if ``access`` says so, or at "debug".
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Handler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for own in ("cascade", "stages"):

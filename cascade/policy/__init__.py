@@ -1,7 +1,7 @@
 """Policies: *TOML file* -> validated model -> thresholds and actions that the pipeline applies."""
 
 from cascade.policy.fingerprint import calibration_digest, check_models, fingerprint
-from cascade.policy.load import Change, default_policy, diff, load, parse
+from cascade.policy.load import Change, default_fitted_on, default_policy, diff, find, load, parse
 from cascade.policy.model import Policy
 from cascade.policy.store import PolicyStore
 
@@ -11,8 +11,10 @@ __all__ = [
     "PolicyStore",
     "calibration_digest",
     "check_models",
+    "default_fitted_on",
     "default_policy",
     "diff",
+    "find",
     "fingerprint",
     "load",
     "parse",

@@ -193,9 +193,12 @@ class LedgerFolder:
             for history in ledger.histories.values():
                 self._write_revisions(history.revisions)
             _replace(self._folder / "policies.json", index.model_dump_json(indent=1) + "\n")
-            self._forget(ledger)
         except OSError as error:
             raise CascadeError(f"{self._folder}: cannot be written: {error.strerror or error}") from error
+        try:
+            self._forget(ledger)
+        except OSError as error:  # what the index says is what holds: it was a change all the same
+            log.warning("old revisions cannot be deleted", extra={"error": error.strerror})
 
     def _write_revisions(self, revisions: Sequence[Revision]) -> None:
         for kept in revisions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,7 @@ from cascade.errors import PolicyError
 from cascade.policy.model import Policy
 
 Scalar = str | int | float | bool
+BUILT_IN = ("default", "comments")  # policies that come with the embedded models: for prompts, for readers' comments
 
 
 class Change(NamedTuple):
@@ -52,9 +54,24 @@ def parse(toml: str) -> Policy:
         raise PolicyError(["no TOML: nested too deeply"]) from None
 
 
+def built_in(name: str) -> Path:
+    """The file of a policy that comes with the embedded models."""
+    return Path(str(resources.files("cascade.policy").joinpath(f"{name}.toml")))
+
+
+def find(given: Path) -> Path:
+    """A policy's file: that of a built-in policy by its name, unless there is such a file, else what was given."""
+    return built_in(str(given)) if str(given) in BUILT_IN and not given.exists() else given
+
+
 def default_policy() -> Policy:
     """The policy that comes with the embedded models."""
-    return parse(resources.files("cascade.policy").joinpath("default.toml").read_text(encoding="utf-8"))
+    return load(built_in("default"))
+
+
+def default_fitted_on() -> tuple[str, ...]:
+    """NAME@REVISION of the models that the default policy was fitted on, as its first line says."""
+    return tuple(re.findall(r"[\w.-]+@\w+", built_in("default").read_text(encoding="utf-8").partition("\n")[0]))
 
 
 def diff(before: Policy, after: Policy) -> list[Change]:

@@ -200,7 +200,12 @@ def _cluster(workers: int | None, threads: int) -> Iterator[int]:
     here: dict[str, Any] = {}
     if "RAY_ADDRESS" not in os.environ:
         cpus = (workers or max(1, usable_cores() // threads)) * threads
-        here = {"num_cpus": cpus + 1, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+        here = {
+            "address": "local",  # else Ray would join whatever cluster somebody has started on this machine
+            "num_cpus": cpus + 1,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
     try:
         ray.init(logging_level=logging.WARNING, log_to_driver=False, **here)
     except (ConnectionError, RayError, RuntimeError) as error:

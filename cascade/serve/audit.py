@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import queue
+import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -174,7 +175,9 @@ class AuditFile:
     def _rotate(self) -> None:
         """Puts the full file aside and begins another one."""
         path, keep = self._settings.path, self._settings.keep
-        full = sorted(path.parent.glob(f"{path.name}.[0-9][0-9][0-9][0-9][0-9][0-9]"))
+        # No glob: where the folder cannot be read it may find nothing, and the oldest file would be overwritten.
+        named = re.compile(re.escape(path.name) + r"\.[0-9]{6}")
+        full = sorted(entry for entry in path.parent.iterdir() if named.fullmatch(entry.name))
         if path.exists():  # else an earlier try came as far as this
             aside = _beside(path, f"{int(full[-1].suffix[1:]) + 1 if full else 1:06}")
             if self._settings.fsync is not Fsync.NEVER:

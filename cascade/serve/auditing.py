@@ -9,6 +9,7 @@ A hash is BLAKE2b keyed with a salt: equal texts can be told, but nobody without
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -44,6 +45,7 @@ from cascade.v1.stage_service_pb2 import ScoreRequest
 SALT_BYTES = 32
 LEAST_SALT_BYTES, MOST_SALT_BYTES = 16, 64
 HASH_BYTES = 16
+WRITE_S = 10.0  # for one record: a disk that hangs must not hold calls for ever
 
 
 class Level(StrEnum):
@@ -137,11 +139,12 @@ class Auditor:
 
     async def _write(self, line: dict[str, Any]) -> None:
         try:
-            await self._log.write(json.dumps(line, ensure_ascii=False).encode())
-        except AuditError:
+            async with asyncio.timeout(WRITE_S):
+                await self._log.write(json.dumps(line, ensure_ascii=False).encode())
+        except (AuditError, TimeoutError) as error:
             self._records.labels("dropped" if self._on_error is OnError.DROP else "refused").inc()
             if self._on_error is OnError.REFUSE:
-                raise
+                raise AuditError("the audit log cannot be written, and nothing is answered without") from error
         else:
             self._records.labels("written").inc()
 

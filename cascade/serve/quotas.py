@@ -15,6 +15,7 @@ from cascade.serve.used import Book, Used
 
 BURST_S = 1.0  # so much of a rate may come at once, and one request in any case
 DAY_S = 86_400.0
+LONGEST_S = 1e9  # between two requests: thirty years, so that the next one's time is a number that can be told
 
 
 class Quotas:
@@ -54,12 +55,13 @@ class Quotas:
                 self._take_of_rate(used, rate)
 
     def _take_of_rate(self, used: Used, rate: float) -> None:
-        now, step = self._clock(), 1 / rate
-        full_at = max(used.full_at, now) + step
-        wait = full_at - now - max(BURST_S, step)
+        now = self._clock()
+        step = 1 / max(rate, 1 / LONGEST_S)
+        ahead = max(used.full_at - now, 0.0)
+        wait = ahead - max(BURST_S - step, 0.0)
         if wait > 1e-9:
             raise RateLimitedError(wait)
-        used.full_at = full_at
+        used.full_at = now + ahead + step
 
     def _take_of_day(self, used: Used, daily: int) -> None:
         day, second = divmod(self._calendar(), DAY_S)

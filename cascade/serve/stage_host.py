@@ -166,12 +166,14 @@ class StageHost:
         """
         assert process.stdout is not None, "it was asked for as a pipe"
         line = b""
+        told = select.poll()  # select() takes no descriptor above 1023, and a busy server has more
+        told.register(process.stdout, select.POLLIN)
         while not line.endswith(b"\n"):
             if self._stopping.is_set():
                 raise StageError(f"{self.hosted.stage} was stopped while it was loading")
             if time.monotonic() > deadline:
                 raise StageError(f"{self.hosted.stage} was not ready within {LOAD_S:g} s")
-            if select.select([process.stdout], [], [], 0.1)[0]:
+            if told.poll(1000 * LOOK_S):
                 piece = os.read(process.stdout.fileno(), 65536)
                 if not piece:
                     code = process.wait()

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from os import close, dup, truncate
+from os import close, dup
 from weakref import finalize
+
+from cascade.errors import CascadeError
 
 ROWS, PLACES = 4096, 8
 PLACE = struct.Struct("=QdII")  # a hash of the caller, full_at, day, count
@@ -45,6 +47,9 @@ class Book:
 
     Args:
         file: the descriptor of another process's book, inherited from it; None for a new book.
+
+    Raises:
+        CascadeError: there is no room for a new one.
     """
 
     def __init__(self, file: int | None = None) -> None:
@@ -81,7 +86,14 @@ class Book:
 
 
 def _without_name() -> int:
-    """The descriptor of a new file for a book."""
-    with tempfile.TemporaryFile() as file:
-        truncate(file.fileno(), ROWS * ROW_BYTES)
-        return dup(file.fileno())
+    """The descriptor of a new file for a book.
+
+    It is filled now, since a hole that is first written to when the disk is full ends the process (SIGBUS).
+    """
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(ROWS * ROW_BYTES))
+            file.flush()
+            return dup(file.fileno())
+    except OSError as error:
+        raise CascadeError(f"the folder for temporary files cannot be written to: {error.strerror}") from error

@@ -35,7 +35,7 @@ class Watched(Generic[Value]):
     def __init__(self, what: str, paths: Sequence[Path], load: Callable[[], Value], *, every_s: float = 1.0) -> None:
         self._what, self._paths, self._load, self._every_s = what, tuple(paths), load, every_s
         self._lock = threading.Lock()
-        self._seen = self._look()
+        self._seen = self._told = self._look()
         self._next = time.monotonic() + every_s
         self._value = load()
 
@@ -54,14 +54,16 @@ class Watched(Generic[Value]):
         seen = self._look()
         if seen == self._seen:
             return
-        self._seen = seen  # before they are read: what changes meanwhile is seen at the next look
         try:
             self._value = self._load()
-        except CascadeError as error:
-            fields = {"what": self._what, "reason": error.reason, "error": str(error)}
-            log.error("changed files cannot be used; what they said before stays in force", extra=fields)
+        except CascadeError as error:  # tried again at each look: perhaps the process had no descriptor free
+            if seen != self._told:
+                fields = {"what": self._what, "reason": error.reason, "error": str(error)}
+                log.error("changed files cannot be used; what they said before stays in force", extra=fields)
+            self._told = seen
         else:
             log.info("changed files were read again", extra={"what": self._what})
+            self._seen = seen  # as it was before they were read: what changed meanwhile is seen at the next look
 
     def _look(self) -> Look:
         return tuple(_stat(path) for path in self._paths)

@@ -1,11 +1,15 @@
-"""The audit log's disk is full while two workers answer: nothing is answered without a record, and it comes back."""
+"""Disks are full: of the audit log while two workers answer, and of temporary files, where quotas are kept."""
 
+import os
 import resource
 import threading
 
 import grpc
+import pytest
 from grpc_status import rpc_status
 
+from cascade.errors import CascadeError
+from cascade.serve.used import ROW_BYTES, ROWS, Book
 from cascade.v1.cascade_service_pb2_grpc import CascadeServiceStub
 from cascade.v1.check_pb2 import CheckRequest
 from tests.chaos.conftest import ROUNDS
@@ -54,3 +58,15 @@ def test_nothing_is_answered_that_the_full_disk_does_not_keep(crew):
             caller.join()
     assert {(error.code(), reason(error)) for error in refused} == {(grpc.StatusCode.UNAVAILABLE, "AUDIT_UNAVAILABLE")}
     assert set(answered) <= crew.kept()
+
+
+def test_quotas_have_their_room_from_the_start():
+    """A hole in the file that processes share would end whichever first writes to it on a full disk (SIGBUS)."""
+    assert os.fstat(Book().fileno()).st_blocks * 512 >= ROWS * ROW_BYTES
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROW_BYTES, hard))
+    try:
+        with pytest.raises(CascadeError, match="temporary files"):
+            Book()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -111,6 +111,19 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     keeper.close()
 
 
+def test_a_change_that_was_written_down_stands_though_old_files_cannot_be_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger().applied(variant(1), source="a")
+    keeper = LedgerFolder(tmp_path)
+    keeper.write(ledger)
+    (tmp_path / "policies" / "default" / "somebody's.toml").mkdir()
+    keeper.write(ledger.applied(variant(2)))
+    assert keeper.read().history().policy == variant(2)
+    assert "cannot be deleted" in caplog.text
+    keeper.close()
+
+
 def test_a_folder_has_one_keeper(tmp_path: Path) -> None:
     keeper = LedgerFolder(tmp_path)
     with pytest.raises(CascadeError, match="another server"):

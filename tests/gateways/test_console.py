@@ -15,7 +15,7 @@ import pytest
 
 from cascade.gateways.console import PAGE
 from cascade.merging.verdict import CONTROVERSIAL, Evidence, rule
-from cascade.policy import default_policy, load, parse
+from cascade.policy import default_fitted_on, default_policy, load, parse
 from cascade.routing import triggers
 from cascade.serve import tokens
 from cascade.serve.identity import Scope
@@ -727,7 +727,34 @@ def test_the_first_paint_is_soon(gateway, visit, record_property):
     assert min(paints) < 1000
 
 
-def test_the_default_policy_is_the_models_own(gateway):
+def test_the_default_policy_says_which_models_it_is_for(gateway):
     ask = gateway.asking()
-    assert parse(ask("/console/default-policy.toml").text).revision == default_policy().revision
+    text = ask("/console/default-policy.toml").text
+    assert parse(text).revision == default_policy().revision
+    fitted_on = " and ".join(default_fitted_on())
+    assert text.splitlines()[0] == f"# Fitted on {fitted_on}"
+    names = [model.partition("@")[0] for model in default_fitted_on()]
+    assert names == ["tinysafe", "hazard"]
     ask.close()
+
+
+@in_browser
+@pytest.mark.parametrize(("own", "warned"), [(True, False), (False, True)])
+def test_who_may_not_read_the_policy_is_told_for_which_models_the_default_one_is(guarded, visit, tmp_path, own, warned):
+    """The server runs other models, and the scores come from either: what they came from counts."""
+    server, known = guarded
+    models = dict(zip(MODELS, default_fitted_on(), strict=True)) if own else MODELS
+    write_cache(tmp_path / "scores.jsonl", {"models": models}, rows_at_random(40, 3))
+    page = visit(server, may_fail=True)
+    page.get_by_role("button", name="Token", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Token").fill(known["some"])
+    dialog.get_by_role("button", name="Use it").click()
+    page.get_by_role("link", name="Thresholds").click()
+    page.locator("#view-thresholds:not([inert])").wait_for()
+    page.locator("#scores-file").set_input_files(tmp_path / "scores.jsonl")
+    page.get_by_text("this caller may not read the one in force").wait_for()
+    told = page.locator("#explore").inner_text()
+    assert "It starts from the policy that comes with tinysafe@" in told
+    assert ("These thresholds were made for other models" in told) == warned
+    assert ("not on fake-tinysafe@r1 and fake-hazard@r1" in told) == warned

@@ -13,6 +13,7 @@ OBJECT_STORE_BYTES = 100 * 2**20
 def main() -> None:
     """Starts the cluster and the application of the file, and stays until it is told to stop."""
     ray.init(
+        address="local",
         num_cpus=2,
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,

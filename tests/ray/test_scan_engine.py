@@ -72,6 +72,31 @@ def assert_same(out: Path, local: Path) -> None:
     assert not (out / "_scan").exists()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Data's own, of its settings
+@pytest.mark.parametrize(("named", "expected"), [("", "local"), ("127.0.0.1:6379", None)])
+def test_only_a_cluster_that_is_named_is_joined(
+    named: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left to itself Ray would join one that somebody else has started on this machine."""
+    from cascade.scan import ray_engine
+
+    asked: dict[str, object] = {}
+    for name, fake in {
+        "init": lambda **options: asked.update(options),
+        "cluster_resources": lambda: {"CPU": 3.0},
+        "shutdown": lambda: None,
+    }.items():
+        monkeypatch.setattr(ray_engine.ray, name, fake)
+    if named:
+        monkeypatch.setenv("RAY_ADDRESS", named)
+    else:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with ray_engine._cluster(None, 1) as workers:
+        assert workers == 3
+    assert asked.get("address") == expected
+    assert ("num_cpus" in asked) == (not named), "Ray refuses to be told of the CPUs of a cluster that is there"
+
+
 def test_a_worker_that_is_killed_costs_no_row(scanned: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     with cluster.started(on_ray(out, str(scanned / "in.jsonl")), tmp_path, log) as root:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from cascade.errors import AuditError
-from cascade.serve import audit
+from cascade.serve import audit, auditing
 from cascade.serve.audit import AuditFile, AuditFileError, FileSettings, Fsync
 from cascade.serve.auditing import Level, OnError
 from cascade.serve.security import AuditSettings, Security
@@ -87,6 +87,30 @@ def test_full_files_are_put_aside_and_nothing_is_lost(tmp_path, keep):
     assert len(kept) == (10 if keep == 0 else 6)
 
 
+def test_a_file_is_put_aside_later_when_no_descriptor_is_free_and_none_is_overwritten(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    lines = [f"{number:039}" for number in range(5)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def one_by_one():
+        log = AuditFile(FileSettings(path, max_bytes=40))
+        try:
+            for line in lines:
+                if line != lines[0]:  # each but the first needs a new file
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+                    with pytest.raises(AuditError):
+                        await log.write(line.encode())
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                await log.write(line.encode())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await asyncio.to_thread(log.close)
+
+    asyncio.run(one_by_one())
+    files = [*sorted(tmp_path.glob("audit.jsonl.0*")), path]
+    assert [file.read_text() for file in files] == [f"{line}\n" for line in lines]
+
+
 @pytest.mark.parametrize("torn", ['{"half a li', "x" * 200_000, '{"whole": 1}\n{"ha'])
 def test_half_a_line_of_a_killed_process_is_cut_off(tmp_path, torn, caplog):
     path = tmp_path / "audit.jsonl"
@@ -115,6 +139,41 @@ def test_a_full_disk_is_told_to_who_waits(tmp_path):
     path = tmp_path / "audit.jsonl"
     path.symlink_to("/dev/full")
     assert [type(outcome) for outcome in write(FileSettings(path), "a", "b")] == [AuditError] * 2
+
+
+@pytest.mark.parametrize("on_error", OnError)
+def test_a_disk_that_hangs_holds_no_call_for_ever(tmp_path, monkeypatch, on_error):
+    monkeypatch.setattr(auditing, "WRITE_S", 0.2)
+    path = tmp_path / "audit.jsonl"
+    server = Guarded(Security(audit=AuditSettings(FileSettings(path), tmp_path / "salt", on_error=on_error)))
+    written, goes_on = AuditFile._write, threading.Event()
+
+    def hang(self, entries):
+        goes_on.wait()
+        written(self, entries)
+
+    try:
+        monkeypatch.setattr(AuditFile, "_write", hang)
+        with server.channel() as channel:
+            check = stubs(channel).cascade.Check
+            if on_error is OnError.REFUSE:
+                assert fails(CODE.UNAVAILABLE, check, CheckRequest(text="hello")).info.reason == "AUDIT_UNAVAILABLE"
+            else:
+                assert check(CheckRequest(text="hello"), timeout=60).verdict
+            goes_on.set()
+            wait_for(lambda: kept_ok(check, path))
+    finally:
+        goes_on.set()
+        server.stop()
+
+
+def kept_ok(check, path):
+    """Whether a call is answered, and its record is there."""
+    try:
+        request_id = check(CheckRequest(text="hello"), timeout=60).request_id
+    except grpc.RpcError:
+        return False
+    return request_id in [record["id"] for record in records(path)]
 
 
 @pytest.mark.parametrize("on_error", OnError)

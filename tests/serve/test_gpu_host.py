@@ -1,11 +1,13 @@
 """The process of a hosted stage: started, watched, started again, and gone when its parent is."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -129,6 +131,17 @@ def test_a_stage_that_cannot_start_says_why(hosting, spec, kind, said):
     with pytest.raises(kind, match=said) as caught:
         hosting(spec).open()
     assert "somebody" not in str(caught.value)
+
+
+def test_a_server_with_thousands_of_connections_starts_a_stage_all_the_same(hosting):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1500), hard))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            stack.callback(os.close, os.dup(0))
+        with pytest.raises(ModelError, match="this model is no good"):
+            hosting("refuses").open()
 
 
 def test_a_stage_that_never_gets_ready_is_given_up(hosting, monkeypatch):

@@ -1,15 +1,23 @@
 """Quotas: what one caller may have, counted by all processes that share a book."""
 
+import math
 import subprocess
 import sys
 
+import grpc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cascade.errors import RateLimitedError
+from cascade.serve.admission import AdmissionSettings
 from cascade.serve.identity import UNBOUNDED, Quota
-from cascade.serve.quotas import DAY_S, Quotas
+from cascade.serve.quotas import DAY_S, LONGEST_S, Quotas
 from cascade.serve.used import PLACES, ROWS, Book
+from cascade.v1.check_pb2 import CheckRequest
+from tests.serve.calling import fails, stubs
 from tests.serve.conftest import environment
+from tests.serve.guarded import Guarded
 
 TAKE = """
 import sys
@@ -51,6 +59,44 @@ def test_a_seconds_worth_may_come_at_once_and_the_rest_at_the_rate():
     assert taken(quotas, "a", UNBOUNDED) == 5
     assert taken(quotas, "c", Quota(rate=2.0)) == 2, "a caller's own rate counts"
     assert taken(Quotas(), "d", UNBOUNDED) == 100
+
+
+# Every rate that a token file takes, however small.
+RATES = st.one_of(
+    st.floats(0, 100, exclude_min=True, allow_subnormal=True), st.sampled_from([5e-324, 1e-310, 1e-300, 1e-9])
+)
+
+
+@given(RATES, st.lists(st.floats(0, 50), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+def test_no_rate_is_exceeded_and_each_refusal_says_when_to_come_again(rate, pauses):
+    clock = Clock(1e6)
+    quotas = Quotas(rate, clock=clock)
+    took = 0
+    for pause in pauses:
+        clock.now += pause
+        took += taken(quotas, "a", UNBOUNDED, tries=200)
+    assert took <= max(1.0, rate) + rate * (clock.now - 1e6) + 1e-3
+    took_all = 200  # of one more crowd, which a second's worth of the highest rate is below
+    assert taken(quotas, "a", UNBOUNDED, tries=took_all) < took_all
+    with pytest.raises(RateLimitedError) as refused:
+        quotas.take("a", UNBOUNDED)
+    wait = refused.value.retry_after_s
+    assert 0 < wait <= LONGEST_S
+    clock.now += math.nextafter(wait, math.inf) + 1e-6
+    quotas.take("a", UNBOUNDED)
+
+
+def test_the_smallest_rate_over_the_wire():
+    """One call is answered; the next one is told a time, thirty years, and is no incident."""
+    server = Guarded(admission=AdmissionSettings(rate=5e-324))
+    with server.channel() as channel:
+        call = stubs(channel).cascade
+        call.Check(CheckRequest(text="a"), timeout=60)
+        refused = fails(grpc.StatusCode.RESOURCE_EXHAUSTED, call.Check, CheckRequest(text="a"))
+    assert refused.info.reason == "RATE_LIMITED"
+    assert 0.9 * LONGEST_S < refused.retry.retry_delay.seconds <= 1.1 * LONGEST_S
+    server.stop()
 
 
 def test_a_day_has_an_end_and_a_clock_that_is_set_back_begins_no_new_one():

@@ -240,7 +240,11 @@ def test_the_commands_change_a_running_server(fake_server, tmp_path):
     rows = json.loads(policy("revisions", "--json"))
     assert [(row["revision"], row["current"]) for row in rows] == [(REVIEW.revision, True), (BLOCK.revision, False)]
     assert policy("rollback", BLOCK.revision) == f"default: {REVIEW.revision} -> {BLOCK.revision}\n"
-    assert current(stubs(server.channel)) == BLOCK.revision
+    call = stubs(server.channel)
+    assert current(call) == BLOCK.revision
+    assert policy("push", "comments").startswith("comments: new -> ")
+    answer = call.cascade.Check(CheckRequest(text="terrible", policy="comments"))
+    assert answer.policy_revision == current(call, "comments") != BLOCK.revision
 
 
 def test_the_real_command_loads_a_real_model_again(tmp_path):

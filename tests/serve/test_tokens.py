@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import resource
 import subprocess
 import time
 
@@ -159,6 +160,24 @@ def test_the_file_is_followed_and_a_bad_one_changes_nothing(tmp_path, caplog):
         path.write_text(two.line("two"))
         wait_for(lambda: name_of(known, second) == "two")
     assert name_of(known, first) is None, "a token that was taken out is refused"
+
+
+def test_a_token_that_was_revoked_while_the_file_could_not_be_read_is_refused_when_it_can(tmp_path, caplog):
+    path = tmp_path / "tokens.toml"
+    (leaked, one), (other, two) = (tokens.new([Scope.CHECK], None, None, None) for _ in range(2))
+    path.write_text("\n".join((one.line("one"), two.line("two"))))
+    known = tokens.Tokens(path)
+    path.write_text(two.line("two"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # somebody has opened all the connections that there can be
+    try:
+        wait_for(lambda: known.identify(leaked) and "stays in force" in caplog.text)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wait_for(lambda: name_of(known, leaked) is None)
+    assert name_of(known, other) == "two"
+    (told,) = [record.error for record in caplog.records if "stays in force" in record.message]
+    assert "Too many open files" in told
 
 
 def name_of(known, token):

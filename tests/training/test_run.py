@@ -127,7 +127,8 @@ def test_a_run_starts_from_another_and_learns_from_a_served_teacher(tmp_path: Pa
     assert all(entry["teachers"] > 0 for entry in losses if entry["kind"] == "train")
     validated = [entry["auroc"] for entry in losses if entry["kind"] == "validation"]
     assert validated[0] > 0.95  # where the first run had come to
-    assert "started from a run of tiny" in Manifest.load(out / "model").base
+    whence = f"started from a run of tiny, taught by 1 of {manifest.name}@{manifest.revision}"
+    assert Manifest.load(out / "model").base.endswith(whence)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def test_the_command_writes_the_weighted_mean_with_the_last_recipe(tmp_path):
     torch.testing.assert_close(mean["w"], torch.full((2, 3), 3.0))
     assert torch.equal(mean["ids"], torch.arange(4))
     assert (tmp_path / "out" / "recipe.json").read_text() == '{"name": "b"}'
-    assert (tmp_path / "out" / "soup.txt").read_text() == "the mean of runs: 0.33 of a, 0.67 of b"
+    assert (tmp_path / "out" / "origin.txt").read_text() == "the mean of runs: 0.33 of a, 0.67 of b"
 
 
 def test_other_networks_and_unfinished_runs_are_refused_and_nothing_is_written(tmp_path):

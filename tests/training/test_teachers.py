@@ -98,11 +98,12 @@ def test_a_text_carries_the_weighted_mean_of_calibrated_logits_and_is_read_as_fa
 ):
     doubled = Calibration(Platt(2.0, 0.0))
     asked = Asked(monkeypatch, one=judge("kill", 4.0), other=judge("kill", 1.0, calibration=doubled))
-    found = taught(SPLITS, SPLITS.train, recipe(), tokenizer, {"two": "other"}, tmp_path)
+    found, named = taught(SPLITS, SPLITS.train, recipe(), tokenizer, {"two": "other"}, tmp_path)
     logits = {e.text: e.teacher for rows in found.train.values() for e in rows}
     assert logits["kill"] == pytest.approx((4.0 + 3 * 2.0) / 4)
     assert logits["calm tree"] < 0
     assert asked.opened == ["one", "other"]
+    assert named == "0.25 of fake-hazard@r1, 0.75 of fake-hazard@r1"
     assert sorted(asked.texts["one"]) == ["calm calm calm", "calm tree", "house", "kill"]
     assert found.validation == SPLITS.validation
 
@@ -110,7 +111,7 @@ def test_a_text_carries_the_weighted_mean_of_calibrated_logits_and_is_read_as_fa
 def test_only_the_named_sources_are_judged(tmp_path, tokenizer, monkeypatch):
     asked = Asked(monkeypatch, one=judge("kill", 4.0))
     distil = 'teachers = { one = 1.0 }\nsources = ["b"]'
-    found = taught(SPLITS, SPLITS.train, recipe(distil), tokenizer, {}, tmp_path)
+    found, _ = taught(SPLITS, SPLITS.train, recipe(distil), tokenizer, {}, tmp_path)
     assert asked.texts["one"] == ["house"]
     assert all(e.teacher != e.teacher for e in found.train["a"])
 

@@ -18,6 +18,7 @@ from tests.tools.conftest import Done, cascade, fakes, in_process  # noqa: F401 
 from tests.tune.samples import scored
 
 COMMAND = [sys.executable, "-m", "cascade.cli"]
+FAKES = {"stage1": "fake-tinysafe@r1", "stage2": "fake-hazard@r1"}
 HARMLESS = [
     "How do I bake a loaf of rye bread?", "Which trees grow well in clay?", "Sort a list of dates in Python, please.",
     "What is the boiling point of water on a mountain?", "Write a short poem about the sea in autumn.",
@@ -146,6 +147,31 @@ def test_what_is_asked_wrongly(cascade: Any, tmp_path: Path, arguments: list[str
     write_texts(tmp_path / "texts.jsonl")
     done: Done = cascade("tune", "texts.jsonl", "--out", "p.toml", *arguments)
     assert done.code == code
+    assert message in done.err
+    assert not (tmp_path / "p.toml").exists()
+
+
+@pytest.mark.usefixtures("fakes")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stage1": float("nan")}, "log.jsonl:61: the score of stage1 is no number"),
+        ({"stage2": float("inf")}, "log.jsonl:61: the score of stage2 is no number"),
+        ({"stage1": -3.2}, "log.jsonl:61: the score of stage1 lies outside of 0 to 1"),
+        ({"hazards": {"privcy": 0.5}}, "log.jsonl:61: 'privcy' is no hazard"),
+        ({"labels": ["privcy"]}, "unknown: 'privcy'"),
+        ({"unsafe": 2}, "log.jsonl:61: 'unsafe' must be 1, 0 or null"),
+        ({"models": FAKES | {"stage2": "hazard@other"}}, "log.jsonl:61: was scored by hazard@other as stage2"),
+        ({"models": {}}, "log.jsonl:61: does not say which model stage1 was"),
+    ],
+)
+def test_one_bad_row_of_a_log(cascade: Any, tmp_path: Path, change: dict[str, Any], message: str) -> None:  # noqa: F811
+    log = write_log(tmp_path / "log.jsonl", scored(60, seed=2), FAKES)
+    row = asdict(scored(1, seed=3)[0]) | {"models": FAKES} | change
+    log.write_text(f"{log.read_text()}{json.dumps(row)}\n")
+    wishes = ["--max-escalation", "0.5", "--max-missed-unsafe", "privacy=0.5", "--delta", "0.5"]
+    done: Done = cascade("tune", "log.jsonl", "--from-log", "--out", "p.toml", *wishes)
+    assert (done.code, done.err.count("\n")) == (1, 1)
     assert message in done.err
     assert not (tmp_path / "p.toml").exists()
 

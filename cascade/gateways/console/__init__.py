@@ -2,7 +2,7 @@
 
 The page is a few static files, with no build step and nothing from other hosts. It asks the gateway it came from, as
 any client does: whoever may not call ``/v1/check`` sees the page and no answer. What it knows of the taxonomy, and the
-policy that comes with the models, it gets from here, so that each is written down once.
+policy that comes with the embedded models, it gets from here, so that each is written down once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from cascade.policy import default_policy
+from cascade.policy import default_fitted_on, default_policy
 from cascade.routing.escalation import near
 from cascade.routing.triggers import UNREAD
 from cascade.tune.sample import SLUG_OF
@@ -74,4 +74,6 @@ async def _taxonomy(request: Request) -> Response:
 
 
 async def _default_policy(request: Request) -> Response:
-    return PlainTextResponse(default_policy().toml, media_type="application/toml", headers=HEADERS)
+    """The policy that comes with the embedded models, and which these are: a server may run others."""
+    fitted_on = f"# Fitted on {' and '.join(default_fitted_on())}\n"
+    return PlainTextResponse(fitted_on + default_policy().toml, media_type="application/toml", headers=HEADERS)

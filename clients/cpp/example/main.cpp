@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <iomanip>
 #include <iostream>
 #include <iterator>
 #include <string>
@@ -21,7 +22,8 @@ void Check(cascade::Client& client) {
   std::cout << Verdict_Name(answer.verdict()) << ' ' << Action_Name(answer.action()) << '\n';
   for (const auto& hazard : answer.hazards()) {
     if (!hazard.flagged()) continue;
-    std::cout << "  " << hazard.code() << ' ' << hazard.slug() << ' ' << hazard.probability() << '\n';
+    std::cout << "  " << hazard.code() << ' ' << hazard.slug() << ' ' << std::fixed << std::setprecision(2)
+              << hazard.probability() << '\n';
   }
   std::vector<cascade::v1::CheckRequest> requests(2);
   requests[0].set_request_id("fine");

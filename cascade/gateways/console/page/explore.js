@@ -39,7 +39,8 @@ async function open(server, file) {
     const inForce = await server.policy();
     const policy = inForce ?? (await server.defaultPolicy());
     const name = file ? file.name : "made-up rows";
-    explore({ ...found, name, policy, inForce: inForce !== null, taxonomy });
+    const others = inForce ? [] : strangers(policy, found.models ?? (await server.models()).map((model) => `${model.name}@${model.revision}`));
+    explore({ ...found, name, policy, inForce: inForce !== null, others, taxonomy });
     byId("explore-status").textContent = `${plural(found.rows.length, "row")} read from ${name}`;
   } catch (error) {
     if (!(error instanceof ScoresError || error instanceof ApiError)) throw error;
@@ -51,7 +52,12 @@ async function open(server, file) {
   }
 }
 
-function explore({ rows, models, skipped, name, policy, inForce, taxonomy }) {
+/** Of the models that gave scores those that a policy was not fitted on. */
+function strangers({ fittedOn }, models) {
+  return [...new Set(Object.values(models).map(String))].filter((model) => !fittedOn.includes(model));
+}
+
+function explore({ rows, models, skipped, name, policy, inForce, others, taxonomy }) {
   const { hazards } = taxonomy;
   const start = asBand(policy);
   const sample = sampleOf(rows, start, taxonomy);
@@ -63,6 +69,8 @@ function explore({ rows, models, skipped, name, policy, inForce, taxonomy }) {
 
   show(byId("explore"),
     about({ rows, models, skipped, name, policy, inForce }),
+    others.length > 0 && notice("warn", "These thresholds were made for other models", [
+      `The policy was fitted on ${policy.fittedOn.join(" and ")}, not on ${others.join(" and ")}: its numbers are a place to start from, no more.`]),
     h("div", { class: "split wide" },
       h("div", { class: "stack sticky" }, controls.element),
       h("div", { class: "stack" }, areas.tiles, areas.unknown, areas.charts,
@@ -116,7 +124,7 @@ function about({ rows, models, skipped, name, policy, inForce }) {
     models && `Scored by ${Object.values(models).map(String).join(" and ")}.`,
     skipped > 0 && `${plural(skipped, "line")} of the log were no answered checks and are left out.`,
     inForce ? `It starts from the policy in force, ${policy.get("name")} ${policy.revision}.`
-      : "It starts from the policy that comes with the models: this caller may not read the one in force.",
+      : `It starts from the policy that comes with ${policy.fittedOn.join(" and ")}: this caller may not read the one in force.`,
     policy.get("route.kind") !== "band" && `Its router is of the kind ${policy.get("route.kind")}; what is explored here, and exported, is a band.`,
   ].filter(Boolean);
   return h("p", { class: "about" }, lines.join(" "));

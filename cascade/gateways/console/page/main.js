@@ -26,9 +26,16 @@ class Server {
     return this.#policy;
   }
 
-  /** The policy that comes with the models. */
+  /** The policy that comes with the embedded models as a PolicyFile with `fittedOn`, their names and revisions. */
   async defaultPolicy() {
-    return new PolicyFile(await getText("/console/default-policy.toml", { quiet: true }));
+    const text = await getText("/console/default-policy.toml", { quiet: true });
+    const fittedOn = /^# Fitted on (.+)$/m.exec(text)?.[1].split(" and ") ?? [];
+    return Object.assign(new PolicyFile(text), { fittedOn });
+  }
+
+  /** The models that serve; none where this token may not know them. */
+  async models() {
+    return getJson("/v1/models", { quiet: true }).then((answer) => answer.data ?? [], () => []);
   }
 
   /** Hazards and labels. */
@@ -46,8 +53,7 @@ class Server {
 
   /** A line about what serves. */
   async describe() {
-    const models = await getJson("/v1/models", { quiet: true }).then((answer) => answer.data ?? [], () => []);
-    const named = models.map((model) => `${model.stage}: ${model.name}@${model.revision}`);
+    const named = (await this.models()).map((model) => `${model.stage}: ${model.name}@${model.revision}`);
     const policy = await this.policy();
     return [...named, policy && `policy ${policy.get("name")} ${policy.revision}`].filter(Boolean).join("  ·  ");
   }
