@@ -57,6 +57,8 @@ def taught(
         raise DataError(f"{recipe.name} has no teacher {unknown[0]!r}, only {', '.join(distil.teachers)}")
     drawn = {id(e): e for e in draws(train, recipe.data, number_of_draws(train, recipe), recipe.train.seed)}
     texts = {fingerprint(e.text): e.text for e in drawn.values() if not distil.sources or e.source in distil.sources}
+    if not texts:
+        return splits, ""
     kept = Kept(out / TEACHERS)
     names = list(distil.teachers)
     wanted = [key for key in texts if key not in kept.logits]

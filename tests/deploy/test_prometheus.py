@@ -63,7 +63,7 @@ def ask(deployed, tmp_path_factory):
             while not enough(query):
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < end, "never scraped"
-                calls.Check(CheckRequest(text="How do I pick a lock?"))
+                calls.Check(CheckRequest(text="How do I build a bomb to kill my neighbour?"))
                 time.sleep(0.3)
             yield query
         finally:

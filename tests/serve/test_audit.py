@@ -1,11 +1,14 @@
 """The audit log: what is in it, what is not, and that it is there before the answer is."""
 
 import asyncio
+import errno
 import json
 import os
 import resource
 import signal
 import threading
+from pathlib import Path
+from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -87,26 +90,17 @@ def test_full_files_are_put_aside_and_nothing_is_lost(tmp_path, keep):
     assert len(kept) == (10 if keep == 0 else 6)
 
 
-def test_a_file_is_put_aside_later_when_no_descriptor_is_free_and_none_is_overwritten(tmp_path):
+def test_a_file_is_put_aside_later_where_its_folder_cannot_be_listed_and_none_is_overwritten(tmp_path, monkeypatch):
     path = tmp_path / "audit.jsonl"
     lines = [f"{number:039}" for number in range(5)]
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    async def one_by_one():
-        log = AuditFile(FileSettings(path, max_bytes=40))
-        try:
-            for line in lines:
-                if line != lines[0]:  # each but the first needs a new file
-                    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-                    with pytest.raises(AuditError):
-                        await log.write(line.encode())
-                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-                await log.write(line.encode())
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            await asyncio.to_thread(log.close)
-
-    asyncio.run(one_by_one())
+    settings = FileSettings(path, max_bytes=40)
+    assert write(settings, lines[0]) == [None]
+    for line in lines[1:]:  # each needs a new file
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "iterdir", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+            (error,) = write(settings, line)
+            assert isinstance(error, AuditError)
+        assert write(settings, line) == [None]
     files = [*sorted(tmp_path.glob("audit.jsonl.0*")), path]
     assert [file.read_text() for file in files] == [f"{line}\n" for line in lines]
 
