@@ -77,9 +77,9 @@ def run(
         found = find_base(base or recipe.base, out)
     system = build_system(recipe, found.folder)
     if start is not None:
-        load_best(system.network, start)
         if recipe.data.licences == "permissive" and recipe_of(start).data.licences != "permissive":
             raise DataError(f"{start} was trained on sets that are not permissive, {recipe.name} is to be without them")
+        load_best(system.network, start)
     with PartialState().main_process_first():  # one process asks the teachers, the others read what they said
         train = rows_to_train_on(splits.train, recipe)
         splits, named = taught(splits, train, recipe, system.tokenizer, teachers or {}, out)
@@ -103,8 +103,6 @@ def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Man
         DataError: ``trained`` is no finished run, or the data are not those of its recipe.
         ModelError: the base is of no use for the system, or a parity gate failed.
     """
-    if not (trained / BEST).is_file() or not (trained / RECIPE).is_file():
-        raise DataError(f"{trained}: no finished run, it has no {BEST} and {RECIPE}")
     quiet()
     recipe = recipe_of(trained)
     splits = build_splits(data, recipe.data, recipe.system)
@@ -118,10 +116,10 @@ def load_best(network: nn.Module, run: Path) -> None:
     """Loads a finished run's best weights into its network.
 
     Raises:
-        ModelError: there are none, or they are another network's.
+        DataError: it is no finished run.
+        ModelError: they are another network's.
     """
-    if not (run / BEST).is_file():
-        raise ModelError(f"{run}: no finished run, it has no {BEST}")
+    _require_finished(run)
     try:
         unexpected = network.load_state_dict(load_file(run / BEST), strict=False).unexpected_keys
     except RuntimeError as error:  # shapes that differ
@@ -146,8 +144,18 @@ def with_origin(base: Base, run: Path) -> Base:
 
 
 def recipe_of(run: Path) -> Recipe:
-    """The recipe of a finished run."""
+    """The recipe of a finished run.
+
+    Raises:
+        DataError: it is none.
+    """
+    _require_finished(run)
     return Recipe.model_validate_json((run / RECIPE).read_bytes())
+
+
+def _require_finished(run: Path) -> None:
+    if not (run / BEST).is_file() or not (run / RECIPE).is_file():
+        raise DataError(f"{run}: no finished run, it has no {BEST} and {RECIPE}")
 
 
 def finish(recipe: Recipe, system: System, base: Base, splits: Splits, model: Path, card: Path) -> Manifest:

@@ -21,6 +21,7 @@ from stages.registry import load_stage
 from stages.stage import Stage
 from training.calibrate import stage_logits
 from training.data.groups import fingerprint
+from training.data.labels import UNKNOWN
 from training.data.mix import Splits
 from training.data.rows import DataError
 from training.draws import Rows, draws, number_of_draws
@@ -45,8 +46,8 @@ def taught(
         out: where the run's files are.
 
     Raises:
-        DataError: the kept scores are not these teachers', a teacher is named that the recipe does not have, or one's
-            licence is not permissive where the recipe wants that.
+        DataError: texts are left to ask and the kept scores are other teachers', a teacher is named that the recipe does
+            not have, or one's licence is not permissive where the recipe wants that.
         ModelError: a teacher cannot be used.
     """
     distil = recipe.distil
@@ -71,9 +72,8 @@ def taught(
             kept.add(keys, _judge([_as_read(texts[key], tokenizer) for key in keys], stages))
     weights = [distil.teachers[name] / sum(distil.teachers.values()) for name in names]
     judged = {key: sum(w * z for w, z in zip(weights, kept.logits[key], strict=True)) for key in texts}
-    unjudged = float("nan")
     train = {
-        source: [replace(e, teacher=judged.get(fingerprint(e.text), unjudged)) for e in rows]
+        source: [replace(e, teacher=judged.get(fingerprint(e.text), UNKNOWN)) for e in rows]
         for source, rows in splits.train.items()
     }
     named = ", ".join(f"{weight:.2g} of {teacher}" for weight, teacher in zip(weights, kept.teachers, strict=True))
@@ -114,7 +114,7 @@ class Kept:
         with self.path.open("a", encoding="utf-8") as file:
             for key, row in zip(keys, logits, strict=True):
                 self.logits[key] = row
-                file.write(json.dumps({"id": key, "logits": [round(z, 4) for z in row]}) + "\n")
+                file.write(json.dumps({"id": key, "logits": row}) + "\n")
 
 
 def _open(name: str, spec: str, recipe: Recipe) -> Stage:
@@ -138,7 +138,8 @@ def _judge(texts: Sequence[str], stages: Sequence[Stage]) -> list[list[float]]:
     columns = []
     for stage in stages:
         unsafe, _, _ = stage_logits(stage, texts)
-        columns.append([stage.calibration.unsafe.logit(float(raw)) for raw in unsafe])
+        # Rounded here and not in the file alone, so that a run that goes on learns from the same numbers.
+        columns.append([round(stage.calibration.unsafe.logit(float(raw)), 4) for raw in unsafe])
     return [list(row) for row in zip(*columns, strict=True)]
 
 

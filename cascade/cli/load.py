@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cascade.cli.options import TINYSAFE
+from cascade.cli.options import TINYSAFE, named
 
 WIDE = 150  # columns of the table of peers
 
@@ -232,9 +232,7 @@ def mix(
     encode = load_stage(stage1).encode
     table = {}
     for given in files:
-        name, separator, path = given.partition("=")
-        if not (separator and name and path):
-            raise typer.BadParameter(f"{given}: NAME=FILE is wanted", param_hint="FILES")
+        name, path = named(given, "FILE", "FILES")
         lengths = (encode(text).tokens for text in read_texts(Path(path)))
         table[name] = mix_of(Path(path).name, lengths)
     if out is None:

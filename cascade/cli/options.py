@@ -27,6 +27,18 @@ Stage2 = Annotated[
 ]
 
 
+def named(text: str, value: str, hint: str) -> tuple[str, str]:
+    """``NAME=VALUE`` -> both; ``value`` and ``hint`` are what the value and the parameter are called to the user.
+
+    Raises:
+        BadParameter: one of them is missing.
+    """
+    name, _, found = text.partition("=")
+    if not (name and found):
+        raise typer.BadParameter(f"{text}: NAME={value} is wanted", param_hint=hint)
+    return name, found
+
+
 def _policy_file(given: Path | None) -> Path | None:
     from cascade.policy import find
 

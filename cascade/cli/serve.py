@@ -14,7 +14,7 @@ import typer
 
 from cascade.cli import gateways, observing
 from cascade.cli import security as guards
-from cascade.cli.options import HAZARD, NONE, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Stage2, Threads
+from cascade.cli.options import HAZARD, NONE, TINYSAFE, AllowScoreDrift, PolicyFile, Stage1, Stage2, Threads, named
 from cascade.cli.runtimes import CpuRuntime, Runtime, Stage1Runtime, Stage2Runtime, chosen, require_openvino
 
 if TYPE_CHECKING:
@@ -329,8 +329,8 @@ def _adapters(given: list[str]) -> dict[str, Path]:
     """``["NAME=PATH"]`` -> path by name."""
     found: dict[str, Path] = {}
     for text in given:
-        name, separator, path = text.partition("=")
-        if not separator or not path or not ADAPTER_NAME.fullmatch(name):
+        name, path = named(text, "PATH", "--adapter")
+        if not ADAPTER_NAME.fullmatch(name):
             raise typer.BadParameter(
                 f"{text}: NAME=PATH is wanted, the name of 1 to 64 letters, digits, - and _", param_hint="--adapter"
             )

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cascade.cli.extras import needs_extra
+from cascade.cli.options import named
 
 
 class Licences(StrEnum):
@@ -85,14 +86,7 @@ def train(
         accumulate=accumulate,
         licences=licences.value if licences else None,
     )
-    teachers = dict(_named(text) for text in teacher or [])
+    teachers = dict(named(text, "MODEL", "--teacher") for text in teacher or [])
     manifest = run(chosen, data, out, base, resume=resume, start=start, teachers=teachers)
     if manifest is not None:  # the first of several processes
         print(f"{out / 'model'}: {manifest.name}@{manifest.revision}")
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, _, model = text.partition("=")
-    if not name or not model:
-        raise typer.BadParameter(f"{text!r} is not NAME=MODEL", param_hint="--teacher")
-    return name, model

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import grpc
 import psutil
-import yaml
 
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest
 from cascade.v1.cascade_service_pb2_grpc import CascadeServiceStub
@@ -47,18 +46,9 @@ def local(folder: Path) -> Iterator[Server]:
 @contextmanager
 def on_ray(folder: Path, replicas: int) -> Iterator[Server]:
     """The application of deploy/ray/serve.yaml with so many replicas of each deployment, on a cluster of its own."""
-    config = yaml.safe_load((cluster.ROOT / "deploy/ray/serve.yaml").read_text())
-    port = cluster.free_port()
-    config["grpc_options"]["port"] = port
-    config["http_options"] = {"host": "127.0.0.1", "port": cluster.free_port()}
-    config["proxy_location"] = "HeadOnly"
-    for deployment in config["applications"][0]["deployments"]:
-        deployment["autoscaling_config"] |= {"min_replicas": replicas, "max_replicas": replicas}
-        deployment["ray_actor_options"]["num_cpus"] = 0.1
-    (folder / "serve.yaml").write_text(yaml.safe_dump(config))
-    command = ["-m", "tests.ray.serve_run", str(folder / "serve.yaml")]
+    command, address = cluster.application(folder, replicas)
     with cluster.started(command, folder, folder / "ray.log") as root:
-        server = Server(f"127.0.0.1:{port}", root.pid)
+        server = Server(address, root.pid)
         _wait(server, root, replicas)
         yield server
 

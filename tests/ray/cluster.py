@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import yaml
 
 ROOT = Path(__file__).parents[2]
 # Ray's own bounds on how long a part of it may take to start are made for idle machines.
@@ -27,6 +28,23 @@ def environment(home: Path) -> dict[str, str]:
     """Without settings of the user's; the token that Ray makes for its processes lies in ``home``."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("CASCADE_", "RAY_"))}
     return own | PATIENCE | {"PYTHONPATH": str(ROOT), "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def application(folder: Path, replicas: int) -> tuple[list[str], str]:
+    """What :func:`started` takes to run deploy/ray/serve.yaml, so many replicas of each deployment, and its address.
+
+    Only ports and sizes are other ones than in the file that people deploy.
+    """
+    config = yaml.safe_load((ROOT / "deploy/ray/serve.yaml").read_text())
+    address = f"127.0.0.1:{free_port()}"
+    config["grpc_options"]["port"] = int(address.rpartition(":")[2])
+    config["http_options"] = {"host": "127.0.0.1", "port": free_port()}
+    config["proxy_location"] = "HeadOnly"
+    for deployment in config["applications"][0]["deployments"]:
+        deployment["autoscaling_config"] |= {"min_replicas": replicas, "max_replicas": replicas}
+        deployment["ray_actor_options"]["num_cpus"] = 0.1
+    (folder / "serve.yaml").write_text(yaml.safe_dump(config))
+    return ["-m", "tests.ray.serve_run", str(folder / "serve.yaml")], address
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-import yaml
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -64,22 +63,12 @@ def texts(count: int) -> list[str]:
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """The application of the file that people deploy; only ports and sizes are this test's."""
     folder = tmp_path_factory.mktemp("ray")
-    config = yaml.safe_load((cluster.ROOT / "deploy/ray/serve.yaml").read_text())
-    port = cluster.free_port()
-    config["grpc_options"]["port"] = port
-    config["http_options"] = {"host": "127.0.0.1", "port": cluster.free_port()}
-    config["proxy_location"] = "HeadOnly"
-    for deployment in config["applications"][0]["deployments"]:
-        deployment["autoscaling_config"] |= {"min_replicas": 2, "max_replicas": 2}
-        deployment["ray_actor_options"]["num_cpus"] = 0.1
-    (folder / "serve.yaml").write_text(yaml.safe_dump(config))
+    command, address = cluster.application(folder, replicas=2)
     log = folder / "log"
-    with cluster.started(["-m", "tests.ray.serve_run", str(folder / "serve.yaml")], folder, log) as root:
-        address = f"127.0.0.1:{port}"
-        with grpc.insecure_channel(address) as channel:
-            stub = CascadeServiceStub(channel)
-            wait_for(root, lambda: stub.Check(CheckRequest(text="Is the kettle on?"), timeout=60), log)
-            yield SimpleNamespace(root=root, channel=channel, stub=stub)
+    with cluster.started(command, folder, log) as root, grpc.insecure_channel(address) as channel:
+        stub = CascadeServiceStub(channel)
+        wait_for(root, lambda: stub.Check(CheckRequest(text="Is the kettle on?"), timeout=60), log)
+        yield SimpleNamespace(root=root, channel=channel, stub=stub)
 
 
 def wait_for(root: psutil.Process, call: Callable[[], Any], log: Path, seconds: float = 900) -> None:

@@ -117,7 +117,7 @@ def test_only_the_named_sources_are_judged(tmp_path, tokenizer, monkeypatch):
 
 
 def test_what_was_said_is_kept_without_texts_and_not_asked_again(tmp_path, tokenizer, monkeypatch):
-    stages = {"one": judge("kill", 4.0), "two": judge("kill", 1.0)}
+    stages = {"one": judge("kill", 4.123456789), "two": judge("kill", 1.0)}
     Asked(monkeypatch, **stages)
     first = taught(SPLITS, SPLITS.train, recipe(), tokenizer, {}, tmp_path)
     kept = (tmp_path / TEACHERS).read_text()
