@@ -46,8 +46,8 @@ def taught(
         out: where the run's files are.
 
     Raises:
-        DataError: texts are left to ask and the kept scores are other teachers', a teacher is named that the recipe does
-            not have, or one's licence is not permissive where the recipe wants that.
+        DataError: texts are left to ask and the kept scores are other teachers', a teacher is named that the recipe
+            does not have, or one's licence is not permissive where the recipe wants that.
         ModelError: a teacher cannot be used.
     """
     distil = recipe.distil
