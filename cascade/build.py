@@ -80,6 +80,7 @@ def build_pipeline(
     _check_labels(stages)
     check_policies(policies, stages)
     warn_of_thresholds(policies, stages)
+    _warn_of_no_judge(stages["stage1"])
     _bound_torch(stages.values(), threads)
     calibrations = {name: calibration_digest(stage.calibration) for name, stage in stages.items()}
     models = "".join(f"{stages[name].info!r}{digest}" for name, digest in calibrations.items())
@@ -120,6 +121,17 @@ def warn_of_thresholds(policies: Iterable[Policy], stages: Mapping[str, Stage]) 
 def was_fitted(policy: Policy, stage: str) -> bool:
     """Whether a policy names the model that its thresholds were fitted on as that stage."""
     return policy.certificate is not None or getattr(policy.models, stage) is not None
+
+
+def _warn_of_no_judge(stage1: Stage) -> None:
+    """Logs a stage 1 that only names hazards: whom nothing found unsafe it cannot call safe."""
+    if not stage1.info.judges:
+        log.warning(
+            "stage1: %s@%s names hazards of unsafe texts and cannot tell them from safe ones, so that what it passes "
+            "means nothing: make it stage 2",
+            stage1.info.name,
+            stage1.info.revision,
+        )
 
 
 def _bound_torch(stages: Iterable[Stage], threads: int) -> None:

@@ -131,6 +131,11 @@ def pickled_strings(path: Path) -> frozenset[str]:
         found: set[str] = set()
         for _ in range(1 if archive else OLD_PICKLES):
             for opcode, value, _ in pickletools.genops(stream):
+                if opcode.name == "STACK_GLOBAL":  # of protocol 4, whose calls are told only by running it
+                    raise ModelError(
+                        f"{path}: pickled in protocol 4 or later, which a safe load refuses: "
+                        "save the state dict alone, best as safetensors"
+                    )
                 if not isinstance(value, str):
                     continue
                 if opcode.name == "GLOBAL" and not SAFE_GLOBAL.fullmatch(value):

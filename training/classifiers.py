@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from stages.adapted import DECODERS
 from stages.constitutional import published as constitutional
@@ -18,11 +18,13 @@ from stages.judge import published as judge
 from stages.judge.network import JudgeNetwork
 from training.batches import training_tokenizer
 from training.lora import with_lora
+from training.pretrained import configuration, load
 from training.recipe import Recipe
-from training.systems import System, attention
+from training.systems import System
 from training.targets import LABELS
 from training.tokenizer import tokenizer_of
 
+CLASSIFIER = "sequence classifier"
 HEADS = {"legacy9": "classifier", "duoguard": "score", "constitutional": "score", "judge": "score"}
 CLASSES = {"constitutional": constitutional.CLASSES, "judge": judge.CLASSES}  # where they are not the labels
 
@@ -47,7 +49,7 @@ def build_classifier(recipe: Recipe, base: Path) -> System:
     if recipe.lora:
         heads = [head, *(["pooler"] if kind == "bert" else [])]  # BERT's pooler is often new, as the classifier is
         saved = with_lora(classifier, recipe.lora, kind, heads=heads, task="SEQ_CLS")
-    tokenizer = training_tokenizer(tokenizer_of(base), recipe.data.max_tokens)
+    tokenizer = training_tokenizer(tokenizer_of(base, rows=config.vocab_size), recipe.data.max_tokens)
     return System(network_of(recipe.system, classifier), tokenizer, pad_id, labels, kind, saved)
 
 
@@ -70,21 +72,15 @@ def pad_of(pad: int | None, end: int | list[int] | None, *, decoder: bool) -> in
 
 def _load(base: Path, recipe: Recipe, *, classes: int) -> PreTrainedModel:
     regularise = recipe.regularise
-    try:
-        config = AutoConfig.from_pretrained(base, local_files_only=True, num_labels=classes)
-        for name, value in (
-            ("hidden_dropout_prob", regularise.hidden_dropout),
-            ("attention_probs_dropout_prob", regularise.attention_dropout),
-            ("attention_dropout", regularise.attention_dropout),
-            ("classifier_dropout", regularise.dropout),
-        ):
-            if hasattr(config, name):
-                setattr(config, name, value)
-        if hasattr(config, "use_cache"):
-            config.use_cache = False
-        model = AutoModelForSequenceClassification.from_pretrained(
-            base, config=config, dtype=torch.float32, attn_implementation=attention(), local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{base}: no classifier that transformers can build on it ({error})") from error
-    return model  # type: ignore[no-any-return]
+    config: Any = configuration(base, CLASSIFIER, num_labels=classes)
+    for name, value in (
+        ("hidden_dropout_prob", regularise.hidden_dropout),
+        ("attention_probs_dropout_prob", regularise.attention_dropout),
+        ("attention_dropout", regularise.attention_dropout),
+        ("classifier_dropout", regularise.dropout),
+    ):
+        if hasattr(config, name):
+            setattr(config, name, value)
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
+    return load(AutoModelForSequenceClassification, base, config, CLASSIFIER, heads=True)

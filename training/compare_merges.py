@@ -25,8 +25,9 @@ from cascade.merging.stages import RULES, merge
 from cascade.policy import Policy, default_policy
 from cascade.policy.model import Merge
 from cascade.tune.sample import Sample, logit
-from training.fit_policy import f1, fit, operating_point
+from training.fit_policy import fit, operating_point
 from training.held_out import HeldOut, held_out, score, unbound
+from training.prevalence import f1
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int_]

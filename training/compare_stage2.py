@@ -21,8 +21,9 @@ from cascade.policy import Policy, default_policy
 from cascade.tune.outcomes import Rules, outcomes
 from cascade.tune.sample import Sample
 from training.compare_merges import auprc, halves
-from training.fit_policy import f1, fit, merged, operating_point
+from training.fit_policy import fit, merged, operating_point
 from training.held_out import RECIPES, HeldOut, held_out, score, unbound
+from training.prevalence import f1
 
 BUDGETS = (0.1, 0.2, 0.3)
 ALONE, ALWAYS = "stage 1 alone", "always"

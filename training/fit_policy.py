@@ -9,10 +9,10 @@ windows and calibration are those of a request. Then, in this order: stage 1's t
 over the kinds of source, as TinySafe v2 chose its own, with chat prompts at the prevalence of traffic and counted
 thrice, the median over bootstrap resamples; ``route.low`` so that the share of chat prompts that is escalated stays
 within the budget; the stacker's weights and the merged threshold by the same mean, among those with which the cascade
-judges chat prompts at least as well as stage 1 alone, so that escalating never costs there; and last how early the
-hazards escalate that are never left to one stage. What chat prompts look like to the fitted policy is kept as its
-``[reference]``, by which a server tells that its traffic drifts. ``--traffic comments`` does all of it for readers'
-comments in place of prompts.
+judges chat prompts at least as well as stage 1 alone, so that escalating never costs there; then which hazards block by
+themselves (:mod:`training.fit_blocking`); and last how early those escalate that are never left to one stage. What chat
+prompts look like to the fitted policy is kept as its ``[reference]``, by which a server tells that its traffic drifts.
+``--traffic comments`` does all of it for readers' comments in place of prompts.
 """
 
 from __future__ import annotations
@@ -31,15 +31,14 @@ from cascade.policy.reference import Reference, reference
 from cascade.tune.outcomes import NEVER, Rules, escalated, outcomes
 from cascade.tune.sample import Sample, logit
 from stages.taxonomy import HAZARD_INDEX, HAZARD_SLUGS
+from training.fit_blocking import fit_blocking
 from training.held_out import RECIPES, ROWS_A_SOURCE, HeldOut, held_out, score, unbound
+from training.prevalence import draws, f1, f1_of_draws
 
 Array = NDArray[np.float64]
 GRID = np.round(np.arange(0.05, 0.985, 0.005), 3)
 RESAMPLES = 200
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)  # of stage 2 in the merge
-# Of unsafe among real prompts to a chatbot (ToxicChat, arXiv:2310.17389) and of toxic among readers' comments (Civil
-# Comments, arXiv:1903.04561); more of the held-out rows are.
-PREVALENCE = {"chat": 0.0733, "comments": 0.080}
 # What one stage alone may never clear: a miss harms a child, or very many people.
 NEVER_ALONE = ("child_exploitation", "indiscriminate_weapons")
 SEEN = 0.98  # of the texts that carry such a hazard, the share that is to reach stage 2
@@ -71,24 +70,6 @@ def merged(scores: Sample, w2: float) -> Array:
     return np.where(scores.unread, np.maximum(both, scores.stage2), both)  # as cascade.merging.stages.merge has it
 
 
-def f1(predicted: NDArray[np.bool_], targets: Array, kind: str = "") -> float:
-    """F1 of predictions against targets in {0, 1}, where a kind has a prevalence as if that share of them were 1."""
-    return float(_f1(predicted[:, None], targets, np.ones((1, len(targets))), kind)[0, 0])
-
-
-def _f1(predicted: NDArray[np.bool_], targets: Array, counts: Array, kind: str) -> Array:
-    """F1 [resamples, thresholds] of predictions [rows, thresholds], where counts [resamples, rows] repeat the rows."""
-    unsafe = targets == 1
-    positives, negatives = (counts[:, rows].sum(1, keepdims=True) for rows in (unsafe, ~unsafe))
-    weight, share = np.ones_like(positives), PREVALENCE.get(kind)
-    if share is not None:
-        both = (positives > 0) & (negatives > 0)
-        weight = np.where(both, (1 - share) / share * positives / np.maximum(negatives, 1), 1.0)
-    hits, alarms = (counts[:, rows] @ predicted[rows].astype(float) for rows in (unsafe, ~unsafe))
-    found: Array = 2 * hits / np.maximum(1.0, hits + weight * alarms + positives)
-    return found
-
-
 @dataclass(frozen=True)
 class Operating:
     """A threshold with its F1 on the traffic that it is for and the geometric mean of F1 over the kinds."""
@@ -107,9 +88,8 @@ def operating_point(score: Array, held: HeldOut, at_least: float = 0.0, traffic:
     rng, curves = np.random.default_rng(0), dict[str, Array]()
     for kind, rows in held.kinds().items():
         if kind in traffic.say:
-            drawn = rng.multinomial(rows.size, np.full(rows.size, 1 / rows.size), RESAMPLES)
-            counts = np.vstack([np.ones(rows.size), drawn])
-            curves[kind] = _f1(score[rows, None] >= GRID, held.unsafe[rows], counts, kind)
+            counts = draws(rows.size, RESAMPLES, rng)
+            curves[kind] = f1_of_draws(score[rows, None] >= GRID, held.unsafe[rows], counts, kind)
     logs = np.log(np.maximum(list(curves.values()), 1e-6))
     mean = _smooth(np.exp(np.average(logs, axis=0, weights=[traffic.say[kind] for kind in curves])))
     own = _smooth(curves[traffic.kind])
@@ -286,7 +266,9 @@ def main() -> None:
         base = base.model_copy(update={"name": traffic.kind})
     scored = score(held, arguments.stage1, arguments.stage2, base, arguments.scores)
     scores = scored.sample(base)
-    fitted, reasons = fit_sensitive(fit(held, scores, base, arguments.budget, traffic), held, scores, traffic=traffic)
+    fitted = fit(held, scores, base, arguments.budget, traffic)
+    fitted = fit_blocking(fitted, held, scored.sample(fitted))
+    fitted, reasons = fit_sensitive(fitted, held, scores, traffic=traffic)
     fitted = fitted.model_copy(update={"reference": of_traffic(held, scores, fitted, traffic)})
     lines = [f"# Fitted by training.fit_policy on {scored.names}."]
     lines += [

@@ -38,6 +38,7 @@ KINDS = {
     "guard": ("guard_prompts",),
     "prompts": ("harmful_prompts", "hard_negatives", "harmless", "hazards", "hazard_prompts"),
     "comments": ("comments",),
+    "written": ("written_harmless", "written_hazards"),  # short, of all hazards, and harmless ones that sound like them
 }
 
 

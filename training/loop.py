@@ -7,7 +7,9 @@ gains. A checkpoint lies beside the output, and a run started again with ``resum
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -28,16 +30,19 @@ from training.batches import Batch, pieces, to_batch
 from training.data.mix import Example, Splits
 from training.data.rows import DataError
 from training.draws import draws, number_of_draws, rows_to_train_on
+from training.finished import BEST, RECIPE
 from training.objective import Objective
+from training.pretrained import is_head
 from training.recipe import Recipe
 from training.regularisers import WeightAverage, adversarial_embeddings
 from training.schedule import rate
 from training.validate import Predictions, predict, summarise
 
+log = logging.getLogger(__name__)
+
 CHECKPOINT_SECONDS = 240.0
-BEST, RECIPE, CHECKPOINT = "best.safetensors", "recipe.json", "checkpoint.pt"
+CHECKPOINT = "checkpoint.pt"
 ORIGIN = "origin.txt"  # in words: which runs it is the mean of (training.soup) or started from, and who taught it
-HEADS = ("head", "classifier", "score", "pooler")  # how the modules end that learn at the heads' rate
 TABLES = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
 
 
@@ -75,6 +80,8 @@ class Trainer:
         torch.manual_seed(self.recipe.train.seed + self.accelerator.process_index)
         if resume and self.checkpoint.is_file():
             self._load()
+        elif resume:
+            log.warning("no checkpoint in %s yet: starting at the beginning", self.out)
         saved_at = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, refresh_per_second=1, disable=not self.accelerator.is_main_process) as progress:
@@ -174,13 +181,25 @@ class Trainer:
     def _log(self, kind: str, figures: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
             entry = {"kind": kind, "step": self.step, "time": round(time.time(), 1), **figures}
-            with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry) + "\n")
+            with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
 
     @property
     def checkpoint(self) -> Path:
         """Where the run can be taken up again."""
         return self.out / CHECKPOINT
+
+    def _inputs(self) -> str:
+        """What the run is made of beside its recipe, as a hash: rows, tokenizer, and weights that do not train."""
+        digest = hashlib.sha256(self.tokenizer.to_str().encode())
+        for rows in (*self.train.values(), self.splits.validation):
+            for row in rows:
+                digest.update(json.dumps([row.source, row.text, row.unsafe, row.labels, row.teacher]).encode())
+        for name, weight in self.network.named_parameters():
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            if not weight.requires_grad:
+                digest.update(_some(weight))
+        return digest.hexdigest()
 
     def _save(self) -> None:
         generators = gather_object([_generators()])
@@ -188,6 +207,7 @@ class Trainer:
             return
         state: dict[str, Any] = {
             "recipe": self.recipe.model_dump_json(),
+            "inputs": self._inputs(),
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
@@ -205,9 +225,14 @@ class Trainer:
 
     def _load(self) -> None:
         device = self.accelerator.device
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # the unpickler raises errors of many kinds over a damaged file
+            raise DataError(f"{self.checkpoint}: not a checkpoint, or cut off ({type(error).__name__})") from error
         if state["recipe"] != self.recipe.model_dump_json():
             raise DataError(f"{self.checkpoint} was made by another recipe: start without --resume, or elsewhere")
+        if state.get("inputs") not in (None, self._inputs()):  # None: a checkpoint of an earlier version
+            raise DataError(f"{self.checkpoint} was made on another base or other data: start without --resume")
         if len(state["generators"]) != self.accelerator.num_processes:
             raise DataError(f"{self.checkpoint} was made in {len(state['generators'])} processes: use as many again")
         self.step, self.best, self.stale = state["step"], tuple(state["best"]), state["stale"]
@@ -223,6 +248,12 @@ class Trainer:
             torch.cuda.set_rng_state(own["cuda"])
 
 
+def _some(weight: Tensor) -> bytes:
+    """A few numbers all over a weight, by which it can be told from another."""
+    every = max(1, weight.numel() // 64)
+    return weight.detach().flatten()[::every].float().cpu().numpy().tobytes()
+
+
 def _generators() -> dict[str, Tensor | None]:
     """The states of the random numbers of this process."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
@@ -234,8 +265,8 @@ def _parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            parts = name.removeprefix("classifier.").split(".")  # a whole classifier inside HazardSoftmax
-            groups[any(part.endswith(HEADS) for part in parts)].append(parameter)
+            inner = name.removeprefix("classifier.")  # a whole classifier inside HazardSoftmax
+            groups[is_head(inner)].append(parameter)
     return [{"params": groups[False], "lr": recipe.train.learning_rate}, {"params": groups[True], "lr": head_rate}]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -11,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
-from safetensors.torch import load_file
 from torch import nn
 from transformers.utils import logging
 
-from stages.errors import ModelError
 from stages.hazard.adapted import load_adapted
 from stages.manifest import Manifest
 from training.adapter import merged, save_adapter, save_base
@@ -26,8 +26,9 @@ from training.data.mix import Splits, build_splits
 from training.data.rows import DataError
 from training.decoder import package_decoder
 from training.draws import rows_to_train_on
+from training.finished import load_best, recipe_of
 from training.loftq import take_apart
-from training.loop import BEST, ORIGIN, RECIPE, Trainer
+from training.loop import ORIGIN, Trainer
 from training.package import Provenance, package, trained
 from training.publish import publish
 from training.quantise import assert_parity
@@ -70,23 +71,24 @@ def run(
     """
     keep_freed_memory()
     quiet()
+    process = this_process()
     splits = build_splits(data, recipe.data, recipe.system)
-    if PartialState().is_main_process:
+    if process.is_main_process:
         _show_left_out(recipe, splits)
-    with PartialState().main_process_first():  # one process fetches, the others find
+    with process.main_process_first():  # one process fetches, the others find
         found = find_base(base or recipe.base, out)
     system = build_system(recipe, found.folder)
     if start is not None:
         if recipe.data.licences == "permissive" and recipe_of(start).data.licences != "permissive":
             raise DataError(f"{start} was trained on sets that are not permissive, {recipe.name} is to be without them")
         load_best(system.network, start)
-    with PartialState().main_process_first():  # one process asks the teachers, the others read what they said
+    with process.main_process_first():  # one process asks the teachers, the others read what they said
         train = rows_to_train_on(splits.train, recipe)
         splits, named = taught(splits, train, recipe, system.tokenizer, teachers or {}, out)
     out.mkdir(parents=True, exist_ok=True)
     origin = [] if start is None else [f"started from {described_run(start)}"]
     origin += [f"taught by {named}"] if named else []
-    if origin and PartialState().is_main_process:
+    if origin and process.is_main_process:
         (out / ORIGIN).write_text(", ".join(origin), encoding="utf-8")
     trainer = Trainer(recipe, system.network, system.tokenizer, system.pad_id, splits, out)
     trainer.run(resume=resume)
@@ -112,22 +114,6 @@ def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Man
     return finish(recipe, system, found, splits, out, trained / "CARD.md")
 
 
-def load_best(network: nn.Module, run: Path) -> None:
-    """Loads a finished run's best weights into its network.
-
-    Raises:
-        DataError: it is no finished run.
-        ModelError: they are another network's.
-    """
-    _require_finished(run)
-    try:
-        unexpected = network.load_state_dict(load_file(run / BEST), strict=False).unexpected_keys
-    except RuntimeError as error:  # shapes that differ
-        raise ModelError(f"{run}: weights for another network ({error})") from error
-    if unexpected:
-        raise ModelError(f"{run}: weights for another network, for instance {unexpected[0]}")
-
-
 def described_run(run: Path) -> str:
     """A finished run in words, for what was made from it."""
     whole = f"a run of {recipe_of(run).name}"
@@ -141,21 +127,6 @@ def with_origin(base: Base, run: Path) -> Base:
     """The base of a run, described with where its weights have been since."""
     origin = (run / ORIGIN).read_text(encoding="utf-8") if (run / ORIGIN).is_file() else ""
     return replace(base, described=f"{base.described}, {origin}") if origin else base
-
-
-def recipe_of(run: Path) -> Recipe:
-    """The recipe of a finished run.
-
-    Raises:
-        DataError: it is none.
-    """
-    _require_finished(run)
-    return Recipe.model_validate_json((run / RECIPE).read_bytes())
-
-
-def _require_finished(run: Path) -> None:
-    if not (run / BEST).is_file() or not (run / RECIPE).is_file():
-        raise DataError(f"{run}: no finished run, it has no {BEST} and {RECIPE}")
 
 
 def finish(recipe: Recipe, system: System, base: Base, splits: Splits, model: Path, card: Path) -> Manifest:
@@ -215,6 +186,15 @@ def _show_left_out(recipe: Recipe, splits: Splits) -> None:
     print(f"licences = {recipe.data.licences}: {len(lines)} left out", *lines, sep="\n", file=sys.stderr)
     if emptied:
         print(f"  sources without a set: {', '.join(emptied)}", file=sys.stderr)
+
+
+def this_process() -> PartialState:
+    """This process among those that ``accelerate launch`` or ``torchrun`` started.
+
+    Where there is no GPU they have to be told: else each of them would train alone, over the files of the others.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return PartialState(cpu=several and not torch.cuda.is_available())
 
 
 def quiet() -> None:

@@ -7,16 +7,16 @@ what each of them is good at (Wortsman et al. 2022, arXiv:2203.05482). Whether i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.errors import ModelError
 from training.data.rows import DataError
-from training.loop import BEST, ORIGIN, RECIPE
+from training.finished import BEST, RECIPE, best_weights, recipe_of
+from training.loop import ORIGIN
 
 MEAN = "the mean of runs: "
 
@@ -25,17 +25,21 @@ def soup(runs: Sequence[tuple[Path, float]], out: Path) -> None:
     """Writes the weighted mean of runs' best weights to ``out``; the weights are scaled to sum to 1.
 
     Raises:
-        DataError: a folder is no finished run, or the weights have no positive sum.
-        ModelError: the runs are of different networks.
+        DataError: a folder is no finished run, the weights have no positive sum, or the soup's recipe leaves out what
+            is not under a permissive licence and another run's does not.
+        ModelError: a run's file is damaged, or the runs are of different networks.
     """
     total = sum(weight for _, weight in runs)
     if len(runs) < 2 or total <= 0:
         raise DataError("a soup takes two or more runs, with weights of a positive sum")
+    recipes = {run: recipe_of(run) for run, _ in runs}
+    if recipes[runs[-1][0]].data.licences == "permissive":
+        for run, recipe in recipes.items():
+            if recipe.data.licences != "permissive":
+                raise DataError(f"{run} was trained on sets that are not permissive, the soup is to be without them")
     mean: dict[str, Tensor] = {}
     for run, weight in runs:
-        if not (run / BEST).is_file() or not (run / RECIPE).is_file():
-            raise DataError(f"{run}: no finished run, it has no {BEST} and {RECIPE}")
-        state = load_file(run / BEST)
+        state = best_weights(run)
         shapes = {name: value.shape for name, value in state.items()}
         if mean and shapes != {name: value.shape for name, value in mean.items()}:
             raise ModelError(f"{run}: another network than {runs[0][0]}'s")
@@ -45,13 +49,8 @@ def soup(runs: Sequence[tuple[Path, float]], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     save_file(mean, out / BEST)
     (out / RECIPE).write_bytes((runs[-1][0] / RECIPE).read_bytes())
-    parts = [f"{weight / total:.2g} of {_name(run)}" for run, weight in runs]
+    parts = [f"{weight / total:.2g} of {recipes[run].name}" for run, weight in runs]
     (out / ORIGIN).write_text(f"{MEAN}{', '.join(parts)}", encoding="utf-8")
-
-
-def _name(run: Path) -> str:
-    """The name of a run's recipe."""
-    return str(json.loads((run / RECIPE).read_text(encoding="utf-8"))["name"])
 
 
 def main() -> None:

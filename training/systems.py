@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
-from stages.errors import ModelError
 from stages.hazard.network import HazardNetwork
 from stages.tinysafe.network import TinySafeNetwork
 from training.batches import training_tokenizer
 from training.lora import with_lora
+from training.pretrained import configuration, load
 from training.recipe import Recipe
 from training.targets import LABELS
 from training.tokenizer import tokenizer_of
+
+ENCODER = "encoder"
 
 
 @dataclass(frozen=True)
@@ -36,34 +38,20 @@ class System:
     saved: nn.Module | None = None
 
 
-def attention() -> str | None:
-    """The attention to train with: eager on a CPU, whose backward pass is the faster one there; else the default."""
-    return None if torch.cuda.is_available() else "eager"
-
-
 def load_backbone(folder: Path, *, hidden_dropout: float = 0.0, attention_dropout: float = 0.0) -> PreTrainedModel:
     """A transformers encoder from a local folder, in float32.
 
     Raises:
         ModelError: the folder is no encoder.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        if hasattr(config, "hidden_dropout_prob"):
-            config.hidden_dropout_prob = hidden_dropout
-            config.attention_probs_dropout_prob = attention_dropout
-        extra = {"add_pooling_layer": False} if config.model_type in ("bert", "xlm-roberta", "roberta") else {}
-        model = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation=attention(),
-            local_files_only=True,
-            **extra,
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no encoder that transformers can load ({error})") from error
-    return model  # type: ignore[no-any-return]
+    config: Any = configuration(folder, ENCODER)
+    if hasattr(config, "hidden_dropout_prob"):
+        config.hidden_dropout_prob = hidden_dropout
+        config.attention_probs_dropout_prob = attention_dropout
+    extra: dict[str, Any] = (
+        {"add_pooling_layer": False} if config.model_type in ("bert", "xlm-roberta", "roberta") else {}
+    )
+    return load(AutoModel, folder, config, ENCODER, **extra)
 
 
 def build_system(recipe: Recipe, base: Path) -> System:
@@ -76,12 +64,12 @@ def build_system(recipe: Recipe, base: Path) -> System:
         from training.classifiers import build_classifier
 
         return build_classifier(recipe, base)
-    tokenizer = training_tokenizer(tokenizer_of(base), recipe.data.max_tokens)
     regularise, labels = recipe.regularise, LABELS[recipe.system]
     backbone = load_backbone(
         base, hidden_dropout=regularise.hidden_dropout, attention_dropout=regularise.attention_dropout
     )
     config = backbone.config
+    tokenizer = training_tokenizer(tokenizer_of(base, rows=config.vocab_size), recipe.data.max_tokens)
     hidden, pad_id, kind = config.hidden_size, config.pad_token_id or 0, config.model_type
     if recipe.system == "tinysafe":
         network: nn.Module = TinySafeNetwork(

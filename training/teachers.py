@@ -81,7 +81,11 @@ def taught(
 
 
 class Kept:
-    """The file of the teachers' logits: first the teachers, then a line for each text; never a text."""
+    """The file of the teachers' logits: first the teachers, then a line for each text; never a text.
+
+    Raises:
+        DataError: it is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.teachers = path, list[str]()
@@ -90,9 +94,12 @@ class Kept:
             return
         whole = path.read_text(encoding="utf-8")
         lines = whole[: whole.rfind("\n") + 1].splitlines()  # the last line may have been cut off
-        if lines:
-            self.teachers = json.loads(lines[0])["teachers"]
-            self.logits = {row["id"]: row["logits"] for row in map(json.loads, lines[1:])}
+        try:
+            if lines:
+                self.teachers = json.loads(lines[0])["teachers"]
+                self.logits = {row["id"]: row["logits"] for row in map(json.loads, lines[1:])}
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}: not what teachers said: remove it to ask them again") from error
 
     def begin(self, teachers: Sequence[str]) -> None:
         """Makes sure that what follows is said by these teachers.

@@ -31,19 +31,35 @@ HARD = (
 )
 
 
-def tokenizer_of(folder: Path) -> Tokenizer:
-    """The tokenizer of a backbone.
+def tokenizer_of(folder: Path, *, rows: int | None = None) -> Tokenizer:
+    """The tokenizer of a backbone, whose embedding table has ``rows`` rows.
 
     Raises:
-        ModelError: the folder has none, or a fast one made of ``spm.model`` differs from SentencePiece.
+        ModelError: the folder has none, it is damaged or another model's, or a fast one made of ``spm.model`` differs
+            from SentencePiece.
     """
-    if (folder / TOKENIZER).is_file():
-        return Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer = _tokenizer_of(folder)
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if rows is not None and largest >= rows:
+        raise ModelError(
+            f"{folder}: its tokenizer gives ids up to {largest}, the embedding table has {rows} rows: "
+            "it is another model's"
+        )
+    return tokenizer
+
+
+def _tokenizer_of(folder: Path) -> Tokenizer:
+    path = folder / TOKENIZER
+    if path.is_file():
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exceptions for every kind of bad file
+            raise ModelError(f"{path}: not a tokenizer ({error})") from error
     path = folder / SENTENCE_PIECES
     if not path.is_file():
         raise ModelError(f"{folder}: neither {TOKENIZER} nor {SENTENCE_PIECES}")
+    slow = SentencePieceTokenizer(path, window_tokens=512, overlap=0)  # refuses what is no such file
     fast = _converted(path)
-    slow = SentencePieceTokenizer(path, window_tokens=512, overlap=0)
     for text in (*GOLDEN_TEXTS, *(text for texts in SENTENCES.values() for text in texts), *HARD):
         if tuple(fast.encode(text).ids) != slow.encode(text).windows[0].ids:
             raise ModelError(f"{path}: the fast tokenizer made of it differs from SentencePiece")

@@ -20,6 +20,7 @@ CASE_NOISE = "case_noise"
 ODD_WORDS = "odd_words"
 MIXED_SCRIPTS = "mixed_scripts"
 REPETITIVE = "repetitive"
+VERY_SHORT = "very_short"
 EVERY_SCRIPT = "*"
 UNREAD = frozenset({UNREAD_SCRIPT, UNREAD_LANGUAGE})  # stage 1 may not know what the text says
 
@@ -27,6 +28,7 @@ _MAX_UNREAD_SHARE = 0.3
 _MAX_DISAGREEMENT = 0.3
 _MAX_SEAMS = 2  # between letters of two scripts within words: one look-alike, or one borrowed word with a native ending
 _SHORT = 200  # code points: shorter texts may repeat themselves
+_VERY_SHORT = (2, 12)  # words and letters, at most
 _BLOCK = 256  # words that are looked at together
 _FEW_WORDS = 40  # below it the text has words too long for words
 _VARIETY = 1 / 16  # different words of a block, at least
@@ -70,6 +72,12 @@ def repetitive(text: str) -> bool:
     return any(len(set(block)) < _VARIETY * len(block) for block in blocks)
 
 
+def very_short(text: str) -> bool:
+    """Whether a text is a word or two: too little for a model that was trained on sentences."""
+    words, letters = _VERY_SHORT
+    return len(text) <= _SHORT and len(text.split()) <= words and 0 < sum(map(str.isalpha, text)) <= letters
+
+
 def in_texts(texts: Sequence[str], read: Collection[str] = ("Latin",)) -> tuple[str, ...]:
     """The names of the triggers that texts fire by themselves; ``read`` are the scripts that stage 1 reads."""
     signs = {
@@ -79,6 +87,7 @@ def in_texts(texts: Sequence[str], read: Collection[str] = ("Latin",)) -> tuple[
         ODD_WORDS: any(map(is_odd, texts)),
         MIXED_SCRIPTS: any(map(mixed_scripts, texts)),
         REPETITIVE: any(map(repetitive, texts)),
+        VERY_SHORT: bool(texts) and all(map(very_short, texts)),  # "yes" among other turns says what they make it say
     }
     return tuple(name for name, fires in signs.items() if fires)
 

@@ -93,6 +93,20 @@ def test_labels_that_an_answer_has_no_place_for_are_refused(stage: str, monkeypa
         build.build_pipeline(**{f"{stage}_spec": "odd"})
 
 
+def test_a_stage_1_that_does_not_judge_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fitted = Calibration(Platt(2.0))
+    stages = {"tinysafe": FakeStage("tinysafe", calibration=fitted), "namer": FakeStage("hazard", calibration=fitted)}
+    stages["namer"].info = replace(stages["namer"].info, judges=False)
+    monkeypatch.setattr(build, "load_stage", lambda spec, **_: stages[spec])
+    build.build_pipeline(stage2_spec="namer")
+    assert not caplog.records
+    build.build_pipeline(stage1_spec="namer", stage2_spec="tinysafe")
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.startswith("stage1: fake-hazard@r1 names hazards")
+
+
 def test_a_model_that_nobody_calibrated_is_told_of(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -152,15 +152,15 @@ async def test_a_field_without_a_canonical_view_stands_in_raw() -> None:
 
 
 async def test_a_script_that_stage_1_does_not_read_goes_to_stage_2() -> None:
-    response = await check("добрый день")
+    response = await check("добрый день вам всем")
     assert (response.route.escalated, reason(response)) == (True, "TRIGGERED")
     assert response.route.triggers == ["unread_script"]
 
 
 async def test_a_sensitive_hazard_goes_to_stage_2_early() -> None:
     policy = fake_policy("[hazards.hate]\nescalate_at = 0.3\n")
-    assert reason(await check("hate", policies=[policy])) == "SENSITIVE_HAZARD"
-    assert reason(await check("hate")) == "PASSED"
+    assert reason(await check("hate of every day", policies=[policy])) == "SENSITIVE_HAZARD"
+    assert reason(await check("hate of every day")) == "PASSED"
 
 
 async def test_audits_take_their_share_and_the_same_texts_each_time() -> None:

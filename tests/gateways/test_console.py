@@ -574,7 +574,7 @@ def test_drift_is_shown_against_the_policys_reference(fitted, visit, serious):
     page, ask = visit(fitted, "traffic"), fitted.asking()
     drift = page.get_by_role("region", name="Drift")
     drift.get_by_text("Measured once there were 500 checks.").wait_for()
-    calm = [f"walk {number}" for number in range(500)]
+    calm = [f"walk {number} miles on" for number in range(500)]
     for start in (0, 250):
         assert ask("/v1/moderations", {"input": calm[start : start + 250]}).status == 200
     scale = drift.get_by_role("img", name="Distance of the scores from the reference")

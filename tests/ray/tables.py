@@ -49,10 +49,17 @@ def overheads(found: dict[str, Any]) -> dict[int, float]:
     }
 
 
+def rates(found: dict[str, Any], pair: str) -> tuple[float, float]:
+    """Texts a second of one and of two."""
+    section, *cases = PAIRS[pair]
+    one, two = (found[section][case] for case in cases)
+    return (one["texts_s"], two["texts_s"]) if isinstance(one, dict) else (one, two)
+
+
 def gain(found: dict[str, Any], pair: str) -> float:
     """What two do, as a multiple of what one does."""
-    section, one, two = PAIRS[pair]
-    return float(found[section][two] / found[section][one])
+    one, two = rates(found, pair)
+    return two / one
 
 
 def shared(found: dict[str, Any]) -> float:
@@ -112,16 +119,20 @@ def calls(found: dict[str, Any]) -> str:
 def speedups(found: dict[str, Any]) -> str:
     """What two do against one, and the two laws through it."""
     rows = []
-    for pair, (section, one, two) in PAIRS.items():
+    for pair, (section, *cases) in PAIRS.items():
         fitted = fit(gain(found, pair))
-        of_one, of_two = found[section][one], found[section][two]
+        one, two = rates(found, pair)
+        # A bare session has one thread, and that does nothing else.
+        busy = [found[section][case]["cores"] for case in cases] if section == "scans" else [1.0, 2.0]
         laws = [f"{fitted.contention:.2f}", f"{fitted.crosstalk:.2f}"]
-        rows.append([pair, f"{of_one:.0f}", f"{of_two:.0f}", f"{of_two / of_one:.2f}", *laws])
+        rows.append([pair, f"{one:.0f}", f"{two:.0f}", f"{two / one:.2f}", *(f"{cores:.2f}" for cores in busy), *laws])
     head = [
         "",
         "texts/s of one",
         "of two",
         "speed-up",
+        "cores that one keeps busy",
+        "two",
         "contention, were it that alone",
         "crosstalk, were it that alone",
     ]
@@ -159,9 +170,9 @@ def predicted(found: dict[str, Any]) -> str:
         )
     ]
     for pair in list(PAIRS)[1:]:
-        section, one, two = PAIRS[pair]
-        guess = found[section][one] * gain(found, "bare sessions, processes")
-        rows.append((f"texts/s of two: {pair}", "one, times the speed-up of bare sessions", guess, found[section][two]))
+        one, two = rates(found, pair)
+        guess = one * gain(found, "bare sessions, processes")
+        rows.append((f"texts/s of two: {pair}", "one, times the speed-up of bare sessions", guess, two))
     return markdown(
         ["case", "predicted from", "predicted", "measured", "difference"],
         [[*row[:2], f"{row[2]:.1f}", f"{row[3]:.1f}", f"{100 * (row[2] / row[3] - 1):+.0f} %"] for row in rows],

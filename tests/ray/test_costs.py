@@ -27,10 +27,10 @@ FOUND: dict[str, Any] = {
         tokens: {"cpu_ms": C1[tokens] + 0.25 * C2[tokens] + OVER[int(tokens)], "escalated": 0.25} for tokens in C1
     },
     "scans": {
-        "local, `--threads 1`": 90.0,
-        "local, `--threads 2`": 160.0,
-        "ray, 1 worker": 80.0,
-        "ray, 2 workers": 128.0,
+        "local, `--threads 1`": {"texts_s": 90.0, "cores": 1.2},
+        "local, `--threads 2`": {"texts_s": 160.0, "cores": 1.9},
+        "ray, 1 worker": {"texts_s": 80.0, "cores": 1.25},
+        "ray, 2 workers": {"texts_s": 128.0, "cores": 2.0},
     },
     "parts": [{"parts": 2, "cpu_s": 5.0}, {"parts": 102, "cpu_s": 6.0}],
     "served": {
@@ -108,7 +108,7 @@ def test_predictions_are_made_without_what_they_predict() -> None:
     assert float(text[2]) == pytest.approx(10 + 0.25 * 40 + line, abs=0.05)
     assert [local[2:4], ray[2:4]] == [["162.0", "160.0"], ["144.0", "128.0"]]
     other = json.loads(json.dumps(FOUND))
-    other["bulk"]["128"]["cpu_ms"] = other["scans"]["ray, 2 workers"] = 1.0
+    other["bulk"]["128"]["cpu_ms"] = other["scans"]["ray, 2 workers"]["texts_s"] = 1.0
     assert [row[2] for row in cells(tables.predicted(other))] == [text[2], local[2], ray[2]]
 
 
@@ -126,6 +126,13 @@ def test_bounds_are_of_one_process() -> None:
     assert driver[1:] == ["10.0 ms a part of 20,000 texts", "100 parts, 2,000,000 texts"]
     assert check[1:] == ["2.00 ms a call", "500 calls, 500 texts"]
     assert batch[1:] == ["4.00 ms a call", "250 calls, 8,000 texts"]
+
+
+def test_speedups_stand_beside_the_cores_that_are_busy() -> None:
+    bare, local, ray = cells(tables.speedups(FOUND))
+    assert bare[1:6] == ["100", "180", "1.80", "1.00", "2.00"]
+    assert local[1:6] == ["90", "160", "1.78", "1.20", "1.90"]
+    assert ray[1:6] == ["80", "128", "1.60", "1.25", "2.00"]
 
 
 def test_what_ray_loses_by_itself_is_less_than_all_that_it_loses() -> None:

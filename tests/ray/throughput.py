@@ -1,7 +1,7 @@
 """Texts a second of ``cascade scan``, local and on Ray: python -m tests.ray.throughput [ROWS]. Run it alone.
 
-Each figure is of the whole command, less the time that the same command takes for a single row: loading the models, and
-starting a cluster, do not grow with the input.
+Each figure is of the whole command and all that it starts, less what the same command takes for a single row: loading
+the models, and starting a cluster, do not grow with the input.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.ray import cluster
+from tests.ray.usage import Usage
 
 WORDS = "how do I bake bread and keep tomato plants alive without that process which steals passwords"
 WAYS = {
@@ -28,21 +30,36 @@ WAYS = {
 def main() -> None:
     """Prints a table."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    print("| engine | texts/s | seconds | of it not for texts |\n| --- | --- | --- | --- |")
-    for title, rate, whole, start in measured(rows):
-        print(f"| {title} | {rate:.0f} | {whole:.1f} | {start:.1f} |", flush=True)
+    print("| engine | texts/s | cores busy | seconds | of it not for texts |\n| --- | --- | --- | --- | --- |")
+    for scan in measured(rows):
+        print(
+            f"| {scan.title} | {scan.texts_s:.0f} | {scan.cores:.2f} | {scan.whole_s:.1f} | {scan.start_s:.1f} |",
+            flush=True,
+        )
 
 
-def measured(rows: int) -> Iterator[tuple[str, float, float, float]]:
-    """Of each way its name, texts a second, the seconds of the whole command, and those of one with a single row."""
+@dataclass(frozen=True)
+class Scan:
+    """What one way does: texts a second, the cores that it keeps busy, the seconds of all and of a single row."""
+
+    title: str
+    texts_s: float
+    cores: float
+    whole_s: float
+    start_s: float
+
+
+def measured(rows: int) -> Iterator[Scan]:
+    """Every way, one after the other."""
     with tempfile.TemporaryDirectory(prefix="cascade-") as name:
         folder = Path(name)
         write(folder / "many.jsonl", rows)
         write(folder / "one.jsonl", 1)
         for title, options in WAYS.items():
-            start = seconds(folder, "one.jsonl", options)
-            whole = seconds(folder, "many.jsonl", options)
-            yield title, (rows - 1) / (whole - start), whole, start
+            start, start_cpu = seconds(folder, "one.jsonl", options)
+            whole, whole_cpu = seconds(folder, "many.jsonl", options)
+            took = whole - start
+            yield Scan(title, (rows - 1) / took, (whole_cpu - start_cpu) / took, whole, start)
 
 
 def write(path: Path, rows: int) -> None:
@@ -54,15 +71,20 @@ def write(path: Path, rows: int) -> None:
     path.write_text("".join(json.dumps({"text": f"{index} {line}"}) + "\n" for index, line in enumerate(lines)))
 
 
-def seconds(folder: Path, source: str, options: tuple[str, ...], out: str = "") -> float:
-    """The time of a scan."""
+def seconds(folder: Path, source: str, options: tuple[str, ...], out: str = "") -> tuple[float, float]:
+    """The time of a scan, and the CPU time of the command and of all that it starts."""
     out = out or f"out-{time.monotonic_ns()}{'' if 'ray' in options else '.jsonl'}"
     command = [sys.executable, "-m", "cascade.cli", "scan", source, "--out", out, *options]
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=cluster.environment(folder), capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[2:])}: {done.stderr[-4000:]}")
-    return time.perf_counter() - started
+    with open(folder / "scan.log", "w+", encoding="utf-8") as log:
+        process = subprocess.Popen(command, cwd=folder, env=cluster.environment(folder), stdout=log, stderr=log)
+        with Usage(process.pid) as usage:
+            status = process.wait()
+        took = time.perf_counter() - started
+        if status:
+            log.seek(0)
+            raise RuntimeError(f"{' '.join(command[2:])}: {log.read()[-4000:]}")
+    return took, sum(usage.seconds.values())
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ FITTING = {
     # fit the policy of the pipeline that serves, and its router
     "training.held_out": ("cascade.build", "cascade.pipeline", "cascade.policy", "cascade.tune"),
     "training.fit_policy": ("cascade.policy", "cascade.tune"),
+    "training.fit_blocking": ("cascade.policy", "cascade.tune"),
     "training.fit_delegation": ("cascade.policy", "cascade.routing", "cascade.tune"),
     "training.delegation": ("cascade.routing", "cascade.tune"),
     "training.routing_report": ("cascade.tune",),

@@ -24,7 +24,7 @@ MARGIN = "[route]\nkind = 'margin'\naudit_rate = 0.0\n{}\n[route.margins]\nunsaf
 def answers(policy: Policy, *texts: str) -> list[CheckResponse]:
     async def ask() -> list[CheckResponse]:
         pipeline = fake_pipeline(stage2=FakeStage("hazard", words={"bad": 3.0}), policies=[policy])
-        found = [await pipeline.check(check_request(text)) for text in texts]
+        found = [await pipeline.check(check_request(f"{text} as on other days")) for text in texts]  # not very short
         await pipeline.close()
         return found
 

@@ -11,6 +11,7 @@ from cascade.routing.triggers import (
     repetitive,
     unread_language,
     unread_script,
+    very_short,
     views_disagree,
 )
 
@@ -64,8 +65,8 @@ def test_views_disagree(scores: tuple[float, ...], fires: bool) -> None:
 
 
 def test_any_part_fires_and_names_come_once_in_order() -> None:
-    assert (in_texts(["bread", "bread"]), in_views([(0.1,), (0.1, 0.2)])) == ((), ())
-    assert in_texts(["bread", "хлеб", "хлеб"]) == ("unread_script",)
+    assert (in_texts(["bread from the oven", "bread"]), in_views([(0.1,), (0.1, 0.2)])) == ((), ())
+    assert in_texts(["bread from the oven", "хлеб", "хлеб"]) == ("unread_script",)
     assert in_views([(0.1,), (0.1, 0.9), (0.9, 0.1)]) == ("views_disagree",)
 
 
@@ -96,6 +97,28 @@ def test_mixed_scripts(text: str, fires: bool) -> None:
 )
 def test_repetitive(text: str, fires: bool) -> None:
     assert repetitive(text) is fires
+
+
+@pytest.mark.parametrize(
+    ("text", "fires"),
+    [
+        ("kys", True),
+        (" Heil, you! ", True),
+        ("go bake bread", False),
+        ("unceremoniously", False),
+        ("42?", False),
+        ("", False),
+        ("." * 1000 + "a", False),
+    ],
+)
+def test_very_short(text: str, fires: bool) -> None:
+    assert very_short(text) is fires
+
+
+def test_a_short_turn_is_told_by_the_others() -> None:
+    assert in_texts(["ok"]) == ("very_short",)
+    assert in_texts(["ok", "Bake the bread for an hour."]) == ()
+    assert in_texts([]) == ()
 
 
 def test_the_new_signs_have_names() -> None:

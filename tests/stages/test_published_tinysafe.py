@@ -218,6 +218,11 @@ def code(folder: Path) -> None:
     torch.save(network(2).state_dict() | {"x": Malice(folder / "ran")}, folder / "model.pt")
 
 
+def code_in_protocol_4(folder: Path) -> None:
+    state = network(2).state_dict() | {"x": Malice(folder / "ran")}
+    torch.save(state, folder / "model.pt", pickle_protocol=4)
+
+
 def numpy_scalars(folder: Path) -> None:
     state = {"model_state_dict": network(1).state_dict(), "val_metrics": {"f1": np.float64(0.5)}}
     torch.save(state, folder / "best_model.pt")
@@ -286,6 +291,7 @@ def not_a_model(folder: Path) -> None:
     [
         (whole_module, r"model\.pt: pickled code \(tests"),
         (code, r"model\.pt: pickled code \(.*open\)"),
+        (code_in_protocol_4, r"model\.pt: pickled in protocol 4"),
         (numpy_scalars, r"best_model\.pt: numpy values"),
         (cut_off("model.pt", bare), r"model\.pt"),
         (cut_off("model.pt", old_format), r"model\.pt"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.fit_policy import PREVALENCE, TRAFFIC, f1, operating_point
+from training.fit_policy import TRAFFIC, operating_point
 from training.held_out import HeldOut
+from training.prevalence import PREVALENCE, f1
 
 
 def test_f1_of_chat_is_that_of_as_many_safe_prompts_as_traffic_has() -> None:

@@ -46,6 +46,21 @@ resumed = Trainer(recipe, system.network, system.tokenizer, system.pad_id, split
 resumed._load()
 assert (resumed.step, resumed.best) == (16, trainer.best), resumed.step
 """
+RECIPE = """
+name = "tiny"
+system = "tinysafe"
+base = "tiny"
+[data]
+max_tokens = 40
+validation = 0.2
+calibration = 0.1
+sources = [{ name = "toxicchat", sets = ["jailjudge_id"] }]
+[train]
+draws = 64
+batch_size = 8
+learning_rate = 1e-3
+validate_every = 64
+"""
 # What `accelerate launch` starts for several GPUs; on a CPU it would want MPI.
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
@@ -68,3 +83,26 @@ def test_two_processes_step_as_one_with_twice_the_batches(tmp_path: Path) -> Non
     assert differences.mean() < 1e-6  # sums in another order; Adam makes whole steps of rounding where gradients vanish
     logs = [(tmp_path / out / "log.jsonl").read_text().splitlines() for out in ("one", "two")]
     assert [json.loads(line)["step"] for line in logs[0]] == [json.loads(line)["step"] for line in logs[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_command_in_two_processes_trains_one_model(tmp_path: Path) -> None:
+    write_set(tmp_path / "data", "jailjudge_id", {0: ["SNA"], 1: ["S2"]})
+    base = word_piece_backbone(tmp_path / "base")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    out = tmp_path / "out"
+    command = [sys.executable, *LAUNCH, "-m", "cascade.cli", "train", recipe, "--data", tmp_path / "data"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*map(str, command), "--out", str(out), "--base", str(base)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count(f"{out / 'model'}: tiny@") == 1
+    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert steps == [4]  # 64 texts by eight in each of two processes

@@ -10,13 +10,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-import torch
 
 from cascade.v1 import cascade_service_pb2_grpc, check_pb2
 from stages.manifest import Manifest
 from tests.training.backbones import TEXTS, is_unsafe, unigram_backbone, word_piece_backbone, write_set
-from training.data.rows import DataError
-from training.run import load_best, recipe_of
 
 CASCADE = [sys.executable, "-m", "cascade.cli"]
 RECIPE = """
@@ -153,14 +150,6 @@ def test_a_hazard_recipe_trains_an_adapter_merges_it_and_names_the_hazard(tmp_pa
     hazards = {hazard.slug: hazard.probability for hazard in answer.hazards}
     assert answer.route.escalated
     assert max(hazards, key=hazards.__getitem__) == "nonviolent_crimes"
-
-
-def test_a_folder_without_a_recipe_or_weights_is_no_run_to_start_from(tmp_path: Path):
-    (tmp_path / "best.safetensors").touch()
-    with pytest.raises(DataError, match="no finished run"):
-        recipe_of(tmp_path)
-    with pytest.raises(DataError, match="no finished run"):
-        load_best(torch.nn.Linear(1, 1), tmp_path)
 
 
 def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path, data: Path):

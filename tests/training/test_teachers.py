@@ -136,6 +136,15 @@ def test_what_was_said_is_kept_without_texts_and_not_asked_again(tmp_path, token
     assert sorted((tmp_path / TEACHERS).read_text().splitlines()) == sorted(kept.splitlines())
 
 
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "a"}'])
+def test_a_damaged_file_of_what_was_said_is_named(tmp_path, tokenizer, monkeypatch, line):
+    (tmp_path / TEACHERS).write_text(json.dumps({"teachers": ["fake-hazard@r1", "fake-hazard@r1"]}) + f"\n{line}\n")
+    asked = Asked(monkeypatch)
+    with pytest.raises(DataError, match=r"teachers\.jsonl: not what teachers said"):
+        taught(SPLITS, SPLITS.train, recipe(), tokenizer, {}, tmp_path)
+    assert asked.opened == []
+
+
 def test_what_others_said_is_refused(tmp_path, tokenizer, monkeypatch):
     (tmp_path / TEACHERS).write_text(json.dumps({"teachers": ["someone@1", "fake-hazard@r1"]}) + "\n")
     Asked(monkeypatch, one=judge("kill", 4.0), two=judge("kill", 1.0))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cascade.evaluate.overlap import KINDS, Evaluation, Hit
 from cascade.evaluate.rows import open_text, read_folder
-from training.data.rows import DataError, Row, read_set
-from training.data.writing import MANIFEST, counts, entries, register, set_name, writing
+from training.data.rows import MANIFEST, DataError, Row, entries, read_set
+from training.data.writing import counts, register, set_name, writing
 
 __all__ = ["KINDS", "Evaluation", "Hit", "Report", "check", "check_sets", "read_evaluation"]
 

@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cascade.evaluate.rows import DataError, open_text, parse_row
 
-__all__ = ["DataError", "Row", "find_set", "licence_classes", "read_set"]
+__all__ = ["MANIFEST", "DataError", "Row", "entries", "find_set", "licence_classes", "read_set"]
+
+MANIFEST = "MANIFEST.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,29 @@ def find_set(folder: Path, name: str) -> Path:
 
 
 def licence_classes(folder: Path) -> dict[str, tuple[str, str]]:
-    """Set name -> (licence, licence class) from ``MANIFEST.json``; empty when there is none."""
+    """Set name -> (licence, licence class) from ``MANIFEST.json``; empty when there is none.
+
+    Raises:
+        DataError: it is not a list of entries.
+    """
     for parent in (folder, folder / "train"):
-        manifest = parent / "MANIFEST.json"
-        if manifest.is_file():
-            entries = json.loads(manifest.read_text(encoding="utf-8"))
-            return {e["set"]: (e.get("licence", "none stated"), e.get("licence_class", "unknown")) for e in entries}
+        if found := entries(parent / MANIFEST):
+            return {
+                name: (entry.get("licence", "none stated"), entry.get("licence_class", "unknown"))
+                for name, entry in found.items()
+            }
     return {}
+
+
+def entries(manifest: Path) -> dict[str, dict[str, Any]]:
+    """The entries of a ``MANIFEST.json`` by set; none if there is no such file.
+
+    Raises:
+        DataError: it is not a list of entries.
+    """
+    if not manifest.is_file():
+        return {}
+    try:
+        return {entry["set"]: entry for entry in json.loads(manifest.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{manifest}: not a list of sets") from error

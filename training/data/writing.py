@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from training.data.rows import DataError, Row
-
-MANIFEST = "MANIFEST.json"
+from training.data.rows import MANIFEST, DataError, Row, entries
 
 
 def set_name(path: Path) -> str:
@@ -85,17 +83,3 @@ def register(path: Path, entry: Mapping[str, Any]) -> None:
     with writing(manifest) as file:
         json.dump([*(known | {entry["set"]: dict(entry)}).values()], file, indent=1, ensure_ascii=False)
         file.write("\n")
-
-
-def entries(manifest: Path) -> dict[str, dict[str, Any]]:
-    """The entries of a manifest by set; none if there is no such file.
-
-    Raises:
-        DataError: it is not a list of entries.
-    """
-    if not manifest.is_file():
-        return {}
-    try:
-        return {entry["set"]: entry for entry in json.loads(manifest.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{manifest}: not a list of sets") from error
