@@ -53,7 +53,7 @@ class Findings:
 
 def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckResponse:
     """Rules on a content and gives the evidence."""
-    first, second = findings.first, findings.second
+    first = findings.first
     labels = _labels(findings)
     hazards = _hazards(request, policy, labels, _related(findings))
     probability, ruling = _ruling(policy, findings, hazards)
@@ -74,7 +74,7 @@ def answer(request: CheckRequest, policy: Policy, findings: Findings) -> CheckRe
         stages=[_report(name, opinion) for name, opinion in _opinions(findings)],
         coverage=_coverage(first),
         spans=spans,
-        merge_rule=policy.merge.rule if second and second.model.judges else "stage1" if first else "",
+        merge_rule=_merge_rule(policy, findings),
         override_rule=ruling.override_rule,
         degraded=bool(findings.trouble),
         degraded_reason=findings.trouble,
@@ -96,18 +96,27 @@ def _ruling(policy: Policy, findings: Findings, hazards: list[Hazard]) -> tuple[
     probability, threshold, key = first.probability, policy.stage1.unsafe_threshold, "stage1.unsafe_threshold"
     if second and second.model.judges:
         unread = not UNREAD.isdisjoint(findings.route.triggers)
-        probability = merge(first.logit, second.logit, policy.merge, unread=unread)
+        both = merge(first.logit, second.logit, policy.merge, unread=unread)
+        probability = both if first.model.judges else second.probability
         threshold, key = policy.stage2.unsafe_threshold, "stage2.unsafe_threshold"
     flagged = {hazard.slug for hazard in hazards if hazard.flagged}
     evidence = Evidence(
         probability=probability,
         threshold=threshold,
         key=key,
-        stage1_sure=first.probability >= policy.route.high,
+        stage1_sure=first.model.judges and first.probability >= policy.route.high,
         flagged=flagged,
         elsewhere=not flagged and any(_over(hazard) for hazard in hazards),
     )
     return probability, rule(evidence, policy)
+
+
+def _merge_rule(policy: Policy, findings: Findings) -> str:
+    """Where the probability comes from: the rule that merged both stages, or the one stage that judged."""
+    if findings.first is None:
+        return ""
+    stage, _ = findings.judge()
+    return stage if stage == "stage1" or not findings.first.model.judges else policy.merge.rule
 
 
 def _labels(findings: Findings) -> dict[str, float]:

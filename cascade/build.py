@@ -80,7 +80,7 @@ def build_pipeline(
     _check_labels(stages)
     check_policies(policies, stages)
     warn_of_thresholds(policies, stages)
-    _warn_of_no_judge(stages["stage1"])
+    _warn_of_no_judge(stages)
     _bound_torch(stages.values(), threads)
     calibrations = {name: calibration_digest(stage.calibration) for name, stage in stages.items()}
     models = "".join(f"{stages[name].info!r}{digest}" for name, digest in calibrations.items())
@@ -123,14 +123,17 @@ def was_fitted(policy: Policy, stage: str) -> bool:
     return policy.certificate is not None or getattr(policy.models, stage) is not None
 
 
-def _warn_of_no_judge(stage1: Stage) -> None:
-    """Logs a stage 1 that only names hazards: whom nothing found unsafe it cannot call safe."""
-    if not stage1.info.judges:
+def _warn_of_no_judge(stages: Mapping[str, Stage]) -> None:
+    """Logs what becomes of a stage 1 that only names hazards: it can call nothing safe."""
+    info = stages["stage1"].info
+    if not info.judges:
+        judged = "stage2" in stages and stages["stage2"].info.judges
+        means = "every text goes on to stage 2" if judged else "no stage does, and no verdict means anything"
         log.warning(
-            "stage1: %s@%s names hazards of unsafe texts and cannot tell them from safe ones, so that what it passes "
-            "means nothing: make it stage 2",
-            stage1.info.name,
-            stage1.info.revision,
+            "stage1: %s@%s names hazards of unsafe texts and does not tell them from safe ones: %s",
+            info.name,
+            info.revision,
+            means,
         )
 
 

@@ -141,6 +141,7 @@ class Pipeline:
         except StageError as error:
             return answer(request, policy, Findings(_UNROUTED, first=None, trouble=_trouble("stage1", error)))
         fired = (*await signs.result(), *triggers.in_views([tuple(first.by_view.values())], first.by_view.keys()))
+        fired += () if first.model.judges else (triggers.NO_JUDGE,)
         draw = _audit_draw(content, policy)
         decision = policy.router.route(Signals(first.probability, first.labels, fired, draw, first.tokens))
         escalated = decision.escalate and "stage2" in self.stages

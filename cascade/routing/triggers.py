@@ -21,6 +21,7 @@ ODD_WORDS = "odd_words"
 MIXED_SCRIPTS = "mixed_scripts"
 REPETITIVE = "repetitive"
 VERY_SHORT = "very_short"
+NO_JUDGE = "no_judge"  # stage 1 names hazards of unsafe texts and cannot tell them from safe ones
 EVERY_SCRIPT = "*"
 UNREAD = frozenset({UNREAD_SCRIPT, UNREAD_LANGUAGE})  # stage 1 may not know what the text says
 

@@ -103,8 +103,14 @@ def test_a_stage_1_that_does_not_judge_is_told_of(
     build.build_pipeline(stage2_spec="namer")
     assert not caplog.records
     build.build_pipeline(stage1_spec="namer", stage2_spec="tinysafe")
-    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert message.startswith("stage1: fake-hazard@r1 names hazards")
+    build.build_pipeline(stage1_spec="namer", stage2_spec=None)
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [
+        message.rpartition(": ")[2] for message in messages if message.startswith("stage1: fake-hazard@r1 names")
+    ] == [
+        "every text goes on to stage 2",
+        "no stage does, and no verdict means anything",
+    ]
 
 
 def test_a_model_that_nobody_calibrated_is_told_of(

@@ -157,6 +157,14 @@ async def test_a_script_that_stage_1_does_not_read_goes_to_stage_2() -> None:
     assert response.route.triggers == ["unread_script"]
 
 
+async def test_what_a_stage_1_that_cannot_judge_passes_stage_2_judges() -> None:
+    namer = FakeStage("hazard", judges=False, words={"bad": -4.0, "violence": 5.0})
+    missed = await check("a bad day for everybody", stage1=namer)
+    assert (missed.route.triggers, judged(missed)) == (["no_judge"], ("UNSAFE", "BLOCK"))
+    calm = await check("violence in the films of the sixties", stage1=namer)
+    assert (judged(calm), calm.merge_rule) == (("SAFE", "ALLOW"), "stage2")
+
+
 async def test_a_sensitive_hazard_goes_to_stage_2_early() -> None:
     policy = fake_policy("[hazards.hate]\nescalate_at = 0.3\n")
     assert reason(await check("hate of every day", policies=[policy])) == "SENSITIVE_HAZARD"

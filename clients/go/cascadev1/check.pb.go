@@ -609,8 +609,8 @@ type CheckResponse struct {
 	Coverage *Coverage `protobuf:"bytes,11,opt,name=coverage,proto3" json:"coverage,omitempty"`
 	// Where in the content the evidence lies, worst first.
 	Spans []*Span `protobuf:"bytes,12,rep,name=spans,proto3" json:"spans,omitempty"`
-	// The rule that merged the stages: "max", "noisy_or", "logit_mean" or "stacker"; "stage1" when only stage 1 ran. Where
-	// a trigger says that stage 1 does not read the text, the result is never below stage 2's own.
+	// The rule that merged the stages: "max", "noisy_or", "logit_mean" or "stacker"; "stage1" or "stage2" when one alone
+	// judged. Where a trigger says that stage 1 does not read the text, the result is never below stage 2's own.
 	MergeRule string `protobuf:"bytes,13,opt,name=merge_rule,json=mergeRule,proto3" json:"merge_rule,omitempty"`
 	// The policy rule that changed verdict or action after the merge, for instance "hazards.child_exploitation"; empty
 	// when none did.

@@ -40,6 +40,7 @@ export const TRIGGERS = {
   odd_words: "Many of its words are odd, as in a disguised text.",
   mixed_scripts: "Letters of several scripts are mixed within words.",
   repetitive: "It says the same again and again.",
+  no_judge: "Stage 1 names hazards, and cannot tell safe from unsafe.",
   very_short: "It is a word or two, which say little by themselves.",
 };
 

@@ -337,8 +337,8 @@ export interface CheckResponse {
   /** Where in the content the evidence lies, worst first. */
   spans: Span[];
   /**
-   * The rule that merged the stages: "max", "noisy_or", "logit_mean" or "stacker"; "stage1" when only stage 1 ran. Where
-   * a trigger says that stage 1 does not read the text, the result is never below stage 2's own.
+   * The rule that merged the stages: "max", "noisy_or", "logit_mean" or "stacker"; "stage1" or "stage2" when one alone
+   * judged. Where a trigger says that stage 1 does not read the text, the result is never below stage 2's own.
    */
   mergeRule: string;
   /**
