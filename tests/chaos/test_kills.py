@@ -25,7 +25,7 @@ from tests.serve.test_failures import Patient, until_whole
 from tests.serve.test_reload import wait_until
 from tests.serve.test_workers import workers
 
-RIGHT = {"a terrible thing": VERDICT_UNSAFE, "hello there": VERDICT_SAFE, "an unsure matter": VERDICT_SAFE}
+RIGHT = {"a terrible thing": VERDICT_UNSAFE, "hello there my friends": VERDICT_SAFE, "an unsure matter": VERDICT_SAFE}
 SERVICE_CONFIG = (Path(__file__).parents[2] / "clients" / "service-config.json").read_text()
 
 

@@ -59,7 +59,7 @@ def test_it_says_what_there_is(inference):
 
 
 def test_texts_are_judged(inference):
-    found = inference.ModelInfer(asking("a walk", BAD, id="7"))
+    found = inference.ModelInfer(asking("a walk in the woods", BAD, id="7"))
     assert (found.model_name, found.model_version, found.id) == ("cascade", "1", "7")
     by_name = {tensor.name: tensor for tensor in found.outputs}
     assert list(by_name["verdict"].contents.bytes_contents) == [b"SAFE", b"UNSAFE"]

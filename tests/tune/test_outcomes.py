@@ -73,6 +73,6 @@ def test_a_row_keeps_its_labels_and_not_its_text() -> None:
 
 def test_audited_rows_count_as_escalated() -> None:
     policy = fake_policy("[route]\naudit_rate = 0.25")
-    rows = [Row(str(n), "calm", None, None, (), "en") for n in range(400)]
+    rows = [Row(str(n), "a calm day at sea", None, None, (), "en") for n in range(400)]
     _, scored = asyncio.run(both(policy, rows, FakeStage("tinysafe", words=FIRST)))
     assert outcomes(sample(scored, policy, seed=1), Rules.of(policy)).escalated.mean() == pytest.approx(0.25, abs=0.07)
