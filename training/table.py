@@ -61,11 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _make(options: argparse.Namespace) -> None:
     models = {Path(name).stem: str(_trained(name, options)) for name in options.recipe or BASES} | dict(options.model)
     sets = read_folder(options.eval, limit=options.limit)
-    table = {label: score(spec, sets, seed=options.seed) for label, spec in models.items()}
     options.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"threshold": THRESHOLD, "limit": options.limit, "models": table}, indent=1)
-    (options.out / "table.json").write_text(text + "\n", encoding="utf-8")
-    (options.out / "table.md").write_text(markdown(table), encoding="utf-8")
+    table: dict[str, Figures] = {}
+    for label, spec in models.items():
+        table[label] = score(spec, sets, seed=options.seed)
+        # After each model: a decoder takes long on a CPU, and whoever stops it keeps what is there.
+        text = json.dumps({"threshold": THRESHOLD, "limit": options.limit, "models": table}, indent=1)
+        (options.out / "table.json").write_text(text + "\n", encoding="utf-8")
+        (options.out / "table.md").write_text(markdown(table), encoding="utf-8")
     print(markdown(table), end="")
 
 
