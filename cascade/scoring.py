@@ -205,9 +205,10 @@ def _opinion(
 ) -> Opinion:
     logits = [score.unsafe for score in batched.scores]
     spans = _spans(encodings)
+    by_kind = _windows_by_kind(readings, spans)
     pooled = {
         kind: pool([logits[index] for index in indices], pooling, calibration.length_penalty)
-        for kind, indices in _windows_by_kind(readings, spans).items()
+        for kind, indices in by_kind.items()
     }
     logit, uses = calibration.unsafe.logit(max(pooled.values())), [Use.OWN]
     if any(reading.joint for reading in readings):
@@ -222,12 +223,13 @@ def _opinion(
         for reading, encoding in zip(readings, encodings, strict=True)
         if reading.view.kind == "raw" and not reading.joint
     ]
+    own = max(map(len, by_kind.values()))
     return Opinion(
         model=model,
         uncalibrated=sigmoid(max(logits[index] for index in counted)),
         logit=logit,
         by_view={kind: calibration.unsafe(raw_logit) for kind, raw_logit in pooled.items()},
-        labels=_labels(model.labels, calibration, [batched.scores[index] for index in counted]),
+        labels=_labels(model.labels, calibration, [batched.scores[index] for index in counted], pooling, own),
         tokens=sum(encoding.tokens for encoding in raw),
         segments=sum(len(encoding.windows) for encoding in raw),
         queue_ms=batched.queue_ms,
@@ -291,11 +293,18 @@ def _joint_logits(
     }
 
 
-def _labels(labels: Sequence[str], calibration: Calibration, scores: Sequence[WindowScores]) -> dict[str, float]:
-    """The largest probability of each label over all windows; labels without calibrators stand as they are."""
+def _labels(
+    labels: Sequence[str], calibration: Calibration, scores: Sequence[WindowScores], pooling: str, windows: int
+) -> dict[str, float]:
+    """Each label's probability by its largest logit, less what so many windows add to it by chance.
+
+    Labels without calibrators stand as they are. The penalty is the one that was fitted on the stage's judgements: the
+    largest of a label's logits grows with the number of windows as that of the verdict does.
+    """
     calibrators = calibration.labels or (Platt(),) * len(labels)
-    logits = np.max([score.labels for score in scores], axis=0)
-    return {label: calibrate(float(logit)) for label, calibrate, logit in zip(labels, calibrators, logits, strict=True)}
+    largest = np.max([score.labels for score in scores], axis=0)
+    pooled = (pool([float(logit)] * windows, pooling, calibration.length_penalty) for logit in largest)
+    return {label: calibrate(logit) for label, calibrate, logit in zip(labels, calibrators, pooled, strict=True)}
 
 
 def _passages(

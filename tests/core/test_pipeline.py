@@ -128,6 +128,17 @@ async def test_a_long_text_is_covered_whole() -> None:
     assert coverage.segments == len(FakeStage().encode(text).windows)
 
 
+async def test_a_hazard_has_to_be_surer_the_longer_the_text() -> None:
+    """Else some window of a long harmless text names one by chance, and the hazards that block by themselves block."""
+    stage2 = FakeStage("hazard", calibration=Calibration(labels=(Platt(),) * len(HAZARD_SLUGS), length_penalty=1.0))
+    policy = fake_policy('[merge]\nsegments = "length_calibrated"\n')
+    for words, seen in ((3, sigmoid(LABEL_ON)), (2000, 0.0)):
+        response = await check(" ".join(["word"] * words) + " unsure hate", stage2=stage2, policies=[policy])
+        assert response.route.escalated
+        assert hazard(response, "hate").probability == pytest.approx(seen, abs=0.03)
+        assert hazard(response, "hate").flagged == (words == 3)
+
+
 async def test_coverage_counts_the_raw_text_of_all_fields_once() -> None:
     obfuscated = (
         "b\u200bad \u0441at"  # a zero-width space, a Cyrillic letter: there is a canonical view beside the raw one
