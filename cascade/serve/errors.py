@@ -41,6 +41,7 @@ from cascade.errors import (
 DOMAIN = "cascade.v1"
 MOST_ID = 256  # characters of a request's id that are written down: one that is refused may have millions
 UNAVAILABLE_RETRY_S = 1.0  # what is starting or draining is over, or replaced, in about that time
+MINUTE_MS = 60_000
 
 CODES: dict[type[Exception], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -121,8 +122,8 @@ def _overloaded(reason: str, message: str, retry_ms: int) -> Status:
 
 
 def _rounded(milliseconds: float) -> int:
-    """A time to two digits, and so much a little longer that it is not too short."""
-    step: int = 10 ** max(0, len(str(int(milliseconds))) - 2)
+    """A time to two digits, or to the minute where that is finer, and never too short."""
+    step: int = min(10 ** max(0, len(str(int(milliseconds))) - 2), MINUTE_MS)
     return max(1, ceil(milliseconds / step) * step)
 
 

@@ -64,6 +64,8 @@ def test_details_say_field_limit_problems_and_delay():
     assert [v.description for v in found[BadRequest].field_violations] == ["one", "two"]
     found = details(to_status(errors.OverloadedError("full", 1.25), method="m", request_id=""))
     assert found[RetryInfo].retry_delay.ToMilliseconds() == 1300, "two digits, and never too short"
+    found = details(to_status(errors.RateLimitedError(86_350.5), method="m", request_id=""))
+    assert found[RetryInfo].retry_delay.ToSeconds() == 86_400, "to the minute: the next day is no later than that"
 
 
 def test_an_unforeseen_error_is_an_incident_that_quotes_nothing(caplog):
