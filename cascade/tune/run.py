@@ -78,15 +78,16 @@ async def tune(
         on_row: called after each row that is scored.
 
     Raises:
-        UnsupportedError: there is no stage 2, or it only names hazards.
+        UnsupportedError: there is no stage 2, or a stage only names hazards.
         PolicyError: the network of the policy's router was fitted on other models.
         DataError: the rows cannot carry the wishes, or other models scored them.
         EvaluationError: a row could not be judged.
     """
     if "stage2" not in pipeline.stages:
         raise UnsupportedError("tuning is about what stage 1 passes on: it needs a stage 2")
-    if not pipeline.stages["stage2"].stage.info.judges:
-        raise UnsupportedError("this stage 2 names hazards but does not judge: there is no merged score to tune")
+    for name, batcher in pipeline.stages.items():
+        if not batcher.stage.info.judges:
+            raise UnsupportedError(f"{name} names hazards but does not judge: there is no merged score to tune")
     # What an earlier policy was fitted on, or certified for, says nothing of these models.
     base = base.model_copy(update={"models": Models(), "certificate": None, "reference": None})
     check_policies([base], {name: batcher.stage for name, batcher in pipeline.stages.items()})

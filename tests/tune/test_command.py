@@ -14,6 +14,7 @@ from cascade.policy import load
 from cascade.tune.scores import ScoredRow
 from stages.manifest import Manifest, file_hash
 from stages.registry import EMBEDDED
+from tests.fakes import FakeStage, fake_pipeline
 from tests.tools.conftest import Done, cascade, fakes, in_process  # noqa: F401 - fixtures
 from tests.tune.samples import scored
 
@@ -149,6 +150,21 @@ def test_what_is_asked_wrongly(cascade: Any, tmp_path: Path, arguments: list[str
     assert done.code == code
     assert message in done.err
     assert not (tmp_path / "p.toml").exists()
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_a_stage_that_only_names_hazards_has_no_threshold_to_tune(
+    monkeypatch: pytest.MonkeyPatch,
+    cascade: Any,  # noqa: F811
+    tmp_path: Path,
+    stage: str,
+) -> None:
+    namer = FakeStage("hazard", judges=False)
+    monkeypatch.setattr("cascade.build.build_pipeline", lambda **_: fake_pipeline(**{stage: namer}))
+    write_texts(tmp_path / "texts.jsonl")
+    done: Done = cascade("tune", "texts.jsonl", "--out", "p.toml", "--max-escalation", "0.5")
+    assert done.code == 1
+    assert f"{stage} names hazards but does not judge" in done.err
 
 
 @pytest.mark.usefixtures("fakes")
