@@ -23,7 +23,7 @@ from cascade.batching import Batched, Batcher
 from cascade.content import Part
 from cascade.errors import CascadeError, StageError
 from cascade.memory import Memory
-from cascade.merging.segments import pool
+from cascade.merging.segments import pool, pool_largest
 from cascade.readings import Reading, Use
 from cascade.readings import readings as find_readings
 from cascade.v1.check_pb2 import CheckRequest
@@ -303,7 +303,7 @@ def _labels(
     """
     calibrators = calibration.labels or (Platt(),) * len(labels)
     largest = np.max([score.labels for score in scores], axis=0)
-    pooled = (pool([float(logit)] * windows, pooling, calibration.length_penalty) for logit in largest)
+    pooled = (pool_largest(float(logit), windows, pooling, calibration.length_penalty) for logit in largest)
     return {label: calibrate(logit) for label, calibrate, logit in zip(labels, calibrators, pooled, strict=True)}
 
 

@@ -20,6 +20,12 @@ class ModelError(CascadeError):
     reason = "MODEL_UNUSABLE"
 
 
+def first_line(error: Exception) -> str:
+    """The kind of an error of somebody else's, and the first line of what it says: enough for a line of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
 class ScoreDriftError(ModelError):
     """The golden texts do not replay within the tolerance on this CPU."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from stages.errors import ModelError
+from stages.errors import ModelError, first_line
 
 HEADS = ("head", "classifier", "score", "pooler")  # how the modules end that stand on a backbone
 
@@ -24,7 +24,7 @@ def configuration(folder: Path, what: str, **changes: Any) -> PreTrainedConfig:
     except ImportError:
         raise
     except Exception as error:  # transformers raises bare errors of many kinds
-        raise ModelError(f"{folder}: no {what} that transformers can load ({_line(error)})") from error
+        raise ModelError(f"{folder}: no {what} that transformers can load ({first_line(error)})") from error
     return config  # type: ignore[no-any-return]
 
 
@@ -57,7 +57,7 @@ def load(
     except ImportError:
         raise
     except Exception as error:  # transformers raises bare errors of many kinds
-        raise ModelError(f"{folder}: no {what} that transformers can load ({_line(error)})") from error
+        raise ModelError(f"{folder}: no {what} that transformers can load ({first_line(error)})") from error
     lacking = sorted(name for name in report["missing_keys"] if not (heads and is_head(name)))
     if lacking:
         raise ModelError(f"{folder}: its weights lack {', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}")
@@ -72,9 +72,3 @@ def is_head(name: str) -> bool:
 def attention() -> str | None:
     """The attention to train with: eager on a CPU, whose backward pass is the faster one there; else the default."""
     return None if torch.cuda.is_available() else "eager"
-
-
-def _line(error: Exception) -> str:
-    """The kind of an error and its first line."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"

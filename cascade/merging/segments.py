@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from math import log2
 
 
-def largest(logits: Sequence[float], length_penalty: float) -> float:
+def largest(logit: float, windows: int, length_penalty: float) -> float:
     """The largest window logit; the penalty is not used."""
-    return max(logits)
+    return logit
 
 
-def length_calibrated(logits: Sequence[float], length_penalty: float) -> float:
+def length_calibrated(logit: float, windows: int, length_penalty: float) -> float:
     """The largest window logit, less ``length_penalty`` for each doubling of the number of windows."""
-    return max(logits) - length_penalty * log2(len(logits))
+    return logit - length_penalty * log2(windows)
 
 
 RULES = {"max": largest, "length_calibrated": length_calibrated}
@@ -25,4 +25,9 @@ RULES = {"max": largest, "length_calibrated": length_calibrated}
 
 def pool(logits: Sequence[float], rule: str, length_penalty: float) -> float:
     """One logit for at least one window."""
-    return RULES[rule](logits, length_penalty)
+    return RULES[rule](max(logits), len(logits), length_penalty)
+
+
+def pool_largest(logit: float, windows: int, rule: str, length_penalty: float) -> float:
+    """The same where the largest logit of so many windows is known."""
+    return RULES[rule](logit, windows, length_penalty)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import inf
 
-from cascade.merging.segments import pool
+from cascade.merging.segments import pool_largest
 from cascade.policy import Policy
 from cascade.routing.logits import logit
 from cascade.v1.check_pb2 import CheckResponse
@@ -68,5 +68,5 @@ class Alarm:
         if not answer.stages:
             return 0.0
         raw = logit(answer.stages[0].unsafe_probability)
-        pooled = pool([raw] * windows, self._policy.merge.segments, self._calibration.length_penalty)
+        pooled = pool_largest(raw, windows, self._policy.merge.segments, self._calibration.length_penalty)
         return self._calibration.unsafe.logit(raw) - self._calibration.unsafe.logit(pooled)

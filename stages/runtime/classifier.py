@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from stages.checkpoint import ADAPTER, ADAPTER_CONFIG, require, weight_files
 from stages.contents import Contents
-from stages.errors import ModelError
+from stages.errors import ModelError, first_line
 
 # What of an adapter_config.json makes the network; of the rest only what is as PEFT's default may stand there.
 USED = {
@@ -86,7 +86,7 @@ def load_adapted(contents: Contents, base: Contents, *, labels: int, dtype: torc
             adapted = get_peft_model(network, config)
             result: Any = set_peft_model_state_dict(adapted, load_file(path))
         except Exception as error:  # PEFT raises bare errors of many kinds
-            raise ModelError(f"{path}: PEFT cannot apply it ({_line(error)})") from error
+            raise ModelError(f"{path}: PEFT cannot apply it ({first_line(error)})") from error
         lacking = {name for name in result.missing_keys if "lora_" in name or "modules_to_save" in name}
         if lacking or result.unexpected_keys:
             raise ModelError(
@@ -138,7 +138,7 @@ def _load(contents: Contents, labels: int, dtype: torch.dtype) -> tuple[PreTrain
         except ImportError:
             raise
         except Exception as error:  # transformers raises bare errors of many kinds
-            raise ModelError(f"{contents.folder}: the weights do not fit config.json ({_line(error)})") from error
+            raise ModelError(f"{contents.folder}: the weights do not fit config.json ({first_line(error)})") from error
     return network, set(report["missing_keys"])
 
 
@@ -160,7 +160,7 @@ def _lora(contents: Contents) -> LoraConfig:
     try:
         return LoraConfig(inference_mode=True, **{name: given[name] for name in USED if given.get(name) is not None})
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{path}: {_line(error)}") from error
+        raise ModelError(f"{path}: {first_line(error)}") from error
 
 
 def _compare(network: nn.Module, shapes: Mapping[str, tuple[int, ...]], complaint: str) -> None:
@@ -192,12 +192,6 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _line(error: Exception) -> str:
-    """The kind of an error and its first line."""
-    lines: list[Any] = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _some(names: set[str]) -> str:

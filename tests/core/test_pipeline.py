@@ -204,7 +204,7 @@ async def test_a_length_penalty_lowers_long_texts_only() -> None:
     assert short.stages[0].unsafe_probability == pytest.approx(sigmoid(-1.0))
     assert short.stages[0].calibrated_probability == pytest.approx(sigmoid(2.0 * -1.0 + 0.5))
     text = " ".join(["unsure"] * 100)
-    pooled = length_calibrated([-1.0] * len(stage.encode(text).windows), 0.25)
+    pooled = length_calibrated(-1.0, len(stage.encode(text).windows), 0.25)
     long = await check(text, stage1=stage, policies=[policy], alone=True)
     assert long.stages[0].calibrated_probability == pytest.approx(sigmoid(2.0 * pooled + 0.5))
     assert long.stages[0].unsafe_probability == pytest.approx(sigmoid(-1.0))

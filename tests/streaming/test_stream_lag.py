@@ -85,7 +85,7 @@ def answer(length: int, place: int) -> list[str]:
 def blocks(stage: Scripted, words: Sequence[str]) -> bool:
     """Whether a check of the whole blocks these words."""
     logits = [stage.logit(window.ids) for window in stage.encode(" ".join(words)).windows]
-    return sigmoid(length_calibrated(logits, PENALTY)) >= THRESHOLD
+    return sigmoid(length_calibrated(max(logits), len(logits), PENALTY)) >= THRESHOLD
 
 
 def first_prefix(stage: Scripted, words: Sequence[str], place: int) -> int:
