@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,7 @@ class Trainer:
         """Where the run can be taken up again."""
         return self.out / CHECKPOINT
 
+    @cached_property
     def _inputs(self) -> str:
         """What the run is made of beside its recipe, as a hash: rows, tokenizer, and weights that do not train."""
         digest = hashlib.sha256(self.tokenizer.to_str().encode())
@@ -207,7 +209,7 @@ class Trainer:
             return
         state: dict[str, Any] = {
             "recipe": self.recipe.model_dump_json(),
-            "inputs": self._inputs(),
+            "inputs": self._inputs,
             "step": self.step,
             "best": self.best,
             "stale": self.stale,
@@ -231,7 +233,7 @@ class Trainer:
             raise DataError(f"{self.checkpoint}: not a checkpoint, or cut off ({type(error).__name__})") from error
         if state["recipe"] != self.recipe.model_dump_json():
             raise DataError(f"{self.checkpoint} was made by another recipe: start without --resume, or elsewhere")
-        if state.get("inputs") not in (None, self._inputs()):  # None: a checkpoint of an earlier version
+        if state.get("inputs") not in (None, self._inputs):  # None: a checkpoint of an earlier version
             raise DataError(f"{self.checkpoint} was made on another base or other data: start without --resume")
         if len(state["generators"]) != self.accelerator.num_processes:
             raise DataError(f"{self.checkpoint} was made in {len(state['generators'])} processes: use as many again")
