@@ -298,13 +298,15 @@ def _labels(
 ) -> dict[str, float]:
     """Each label's probability by its largest logit, less what so many windows add to it by chance.
 
-    Labels without calibrators stand as they are. The penalty is the one that was fitted on the stage's judgements: the
-    largest of a label's logits grows with the number of windows as that of the verdict does.
+    Labels without calibrators stand as they are, those without a penalty of their own pay what the verdict pays.
     """
     calibrators = calibration.labels or (Platt(),) * len(labels)
+    penalties = calibration.label_length_penalties or (calibration.length_penalty,) * len(labels)
     largest = np.max([score.labels for score in scores], axis=0)
-    pooled = (pool_largest(float(logit), windows, pooling, calibration.length_penalty) for logit in largest)
-    return {label: calibrate(logit) for label, calibrate, logit in zip(labels, calibrators, pooled, strict=True)}
+    return {
+        label: calibrate(pool_largest(float(logit), windows, pooling, penalty))
+        for label, calibrate, logit, penalty in zip(labels, calibrators, largest, penalties, strict=True)
+    }
 
 
 def _passages(

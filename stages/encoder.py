@@ -153,7 +153,12 @@ def _openvino() -> type[OpenVinoNetwork]:
 
 def calibration_of(numbers: CalibrationNumbers) -> Calibration:
     """The calibration that a manifest holds."""
-    return Calibration(calibrator(numbers.unsafe), tuple(map(calibrator, numbers.labels)), numbers.length_penalty)
+    return Calibration(
+        calibrator(numbers.unsafe),
+        tuple(map(calibrator, numbers.labels)),
+        numbers.length_penalty,
+        tuple(numbers.label_length_penalties),
+    )
 
 
 def calibrator(scale: Scale) -> Calibrator:

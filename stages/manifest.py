@@ -6,8 +6,9 @@ import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stages.errors import ModelError
 from stages.stage import ModelInfo
@@ -55,6 +56,13 @@ class CalibrationNumbers(_Part):
     unsafe: Scale
     labels: list[Scale]
     length_penalty: float = Field(default=0.0, ge=0)
+    label_length_penalties: list[Annotated[float, Field(ge=0)]] = []
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        if self.label_length_penalties and len(self.label_length_penalties) != len(self.labels):
+            raise ValueError(f"{len(self.label_length_penalties)} length penalties for {len(self.labels)} labels")
+        return self
 
 
 class Manifest(_Part):

@@ -18,7 +18,7 @@ from stages.errors import DependencyError, ModelError, ScoreDriftError
 from stages.manifest import NAME, Manifest, file_hash
 from stages.registry import load_stage, resolve
 from stages.runtime.tokens import WindowTokenizer
-from stages.stage import Calibration, Stage
+from stages.stage import Stage
 
 PARTS = "base/config.json"
 DRIFT = 0.5  # mean difference in logits; int8 against float32 is below 0.1, another model's weights are far above
@@ -75,9 +75,8 @@ def _load_parts(folder: Path, device: str, dtype: str | None, adapters: dict[str
         log.info("adapter", extra={"adapter": name, "sha256": _hash(adapter_folder(path))})
     module = load_adapted(folder, len(manifest.labels), adapters=adapters, attention="sdpa")
     network = TorchNetwork(module, device=device, dtype=dtype, pad_id=manifest.pad_id, forward=run_adapted)
-    own = calibration_of(manifest.calibration)
+    calibration = replace(calibration_of(manifest.calibration), adapters=calibrations)
     info = replace(manifest.info(), device=str(network.device), runtime=network.runtime, adapters=tuple(adapters))
-    calibration = Calibration(own.unsafe, own.labels, own.length_penalty, calibrations)
     tokenizer = WindowTokenizer(folder / TOKENIZER, window_tokens=manifest.window_tokens, overlap=manifest.overlap)
     stage = NetworkStage(info, calibration, tokenizer, network)
     _replay(stage, manifest)

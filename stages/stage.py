@@ -117,18 +117,21 @@ class Calibration:
     """How a stage's raw logits become probabilities, fitted on the model that serves (quantised, on held-out data).
 
     ``length_penalty`` is what :func:`cascade.merging.segments.length_calibrated` takes off the largest window logit
-    for each doubling of the number of windows. ``adapters`` are those of adapters that have their own.
+    for each doubling of the number of windows, ``label_length_penalties`` off the largest logit of each label; without
+    them every label pays ``length_penalty``. ``adapters`` are those of adapters that have their own.
     """
 
     unsafe: Calibrator = field(default_factory=Platt)
     labels: tuple[Calibrator, ...] = ()
     length_penalty: float = 0.0
+    label_length_penalties: tuple[float, ...] = ()
     adapters: Mapping[str, Calibration] = field(default_factory=dict, repr=False)  # a digest is of the model's own
 
     @property
     def fitted(self) -> bool:
         """Whether any of it was fitted; without that probabilities are the logits' own."""
-        return any(calibrator != Platt() for calibrator in (self.unsafe, *self.labels)) or self.length_penalty != 0
+        penalised = self.length_penalty != 0 or any(self.label_length_penalties)
+        return penalised or any(calibrator != Platt() for calibrator in (self.unsafe, *self.labels))
 
     def of(self, adapter: str) -> Calibration:
         """The calibration of an adapter; "" is the model's default one."""

@@ -26,7 +26,7 @@ from training.systems import System
 
 BASE_WEIGHTS = re.compile(r"base/.*\.safetensors")
 PARITY = 1e-3  # logits, the stage that is loaded against the network that was trained
-DOCUMENTS = 8  # of each length, for the length penalty: a decoder on a CPU is slow
+DOCUMENTS = 8  # for the length penalty: a decoder on a CPU is slow
 
 
 def package_decoder(

@@ -25,7 +25,7 @@ from training.calibrators import quality
 from training.data.mix import Example, Splits
 from training.draws import effective_shares
 from training.golden import GOLDEN_TEXTS
-from training.length import DOCUMENTS, fit_length_penalty
+from training.length import DOCUMENTS, with_length_penalties
 from training.quantise import assert_agreement, export_onnx, quantise, with_quantised_embeddings
 from training.recipe import Recipe
 from training.smooth import smoothed
@@ -158,9 +158,7 @@ def calibrate(
         figures = summarise(Predictions(examples, unsafe, labels))
         kept = {f"calibration_{name}": round(value, 4) for name, value in figures.items() if name.startswith("label")}
         return calibration.model_copy(update={"unsafe": Scale(slope=1, bias=0)}), kept
-    harmless = [example.text for example in examples if example.unsafe == 0]
-    penalty = fit_length_penalty(stage, harmless, documents=documents) if harmless else 0.0
-    calibration = calibration.model_copy(update={"length_penalty": penalty})
+    calibration = with_length_penalties(stage, calibration, examples, unsafe, labels, documents=documents)
     return calibration, _figures(unsafe, examples, shares, calibration.unsafe)
 
 

@@ -109,14 +109,16 @@ class Tokenizer(_message.Message):
     def __init__(self, json: _Optional[bytes] = ..., sentencepiece: _Optional[bytes] = ..., window_tokens: _Optional[int] = ..., overlap: _Optional[int] = ..., filler: _Optional[int] = ...) -> None: ...
 
 class Calibration(_message.Message):
-    __slots__ = ("unsafe", "labels", "length_penalty")
+    __slots__ = ("unsafe", "labels", "length_penalty", "label_length_penalties")
     UNSAFE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    LABEL_LENGTH_PENALTIES_FIELD_NUMBER: _ClassVar[int]
     unsafe: Calibrator
     labels: _containers.RepeatedCompositeFieldContainer[Calibrator]
     length_penalty: float
-    def __init__(self, unsafe: _Optional[_Union[Calibrator, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[Calibrator, _Mapping]]] = ..., length_penalty: _Optional[float] = ...) -> None: ...
+    label_length_penalties: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, unsafe: _Optional[_Union[Calibrator, _Mapping]] = ..., labels: _Optional[_Iterable[_Union[Calibrator, _Mapping]]] = ..., length_penalty: _Optional[float] = ..., label_length_penalties: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Calibrator(_message.Message):
     __slots__ = ("slope", "bias", "knots")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,8 @@ def to_info(described: stage_service_pb2.DescribeResponse) -> ModelInfo:
 
 def to_calibration(described: stage_service_pb2.DescribeResponse) -> Calibration:
     """How a described model's logits become probabilities."""
-    own = _from_calibration(described.calibration)
     adapters = {name: _from_calibration(message) for name, message in described.adapter_calibrations.items()}
-    return Calibration(own.unsafe, own.labels, own.length_penalty, adapters)
+    return replace(_from_calibration(described.calibration), adapters=adapters)
 
 
 def to_request(stage: str, windows: Sequence[Window]) -> stage_service_pb2.ScoreRequest:
@@ -145,6 +145,7 @@ def _to_calibration(calibration: Calibration) -> stage_service_pb2.Calibration:
         unsafe=_to_calibrator(calibration.unsafe),
         labels=map(_to_calibrator, calibration.labels),
         length_penalty=calibration.length_penalty,
+        label_length_penalties=calibration.label_length_penalties,
     )
 
 
@@ -159,7 +160,8 @@ def _to_calibrator(calibrator: Calibrator) -> stage_service_pb2.Calibrator:
 
 def _from_calibration(message: stage_service_pb2.Calibration) -> Calibration:
     labels = tuple(_from_calibrator(label) for label in message.labels)
-    return Calibration(_from_calibrator(message.unsafe), labels, message.length_penalty)
+    penalties = tuple(message.label_length_penalties)
+    return Calibration(_from_calibrator(message.unsafe), labels, message.length_penalty, penalties)
 
 
 def _from_calibrator(message: stage_service_pb2.Calibrator) -> Calibrator:

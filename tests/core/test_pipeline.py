@@ -139,6 +139,18 @@ async def test_a_hazard_has_to_be_surer_the_longer_the_text() -> None:
         assert hazard(response, "hate").flagged == (words == 3)
 
 
+async def test_a_hazard_that_harmless_texts_never_come_near_is_seen_in_texts_of_any_length() -> None:
+    penalties = tuple(1.0 if slug == "hate" else 0.0 for slug in HAZARD_SLUGS)
+    calibration = Calibration(
+        labels=(Platt(),) * len(HAZARD_SLUGS), length_penalty=1.0, label_length_penalties=penalties
+    )
+    stage2 = FakeStage("hazard", calibration=calibration)
+    policy = fake_policy('[merge]\nsegments = "length_calibrated"\n')
+    response = await check(" ".join(["word"] * 2000) + " unsure hate privacy", stage2=stage2, policies=[policy])
+    assert hazard(response, "privacy").probability == pytest.approx(sigmoid(LABEL_ON), abs=0.03)
+    assert hazard(response, "hate").probability == pytest.approx(0.0, abs=0.03)
+
+
 async def test_coverage_counts_the_raw_text_of_all_fields_once() -> None:
     obfuscated = (
         "b\u200bad \u0441at"  # a zero-width space, a Cyrillic letter: there is a canonical view beside the raw one

@@ -109,5 +109,7 @@ def test_a_manifest_holds_either_kind_and_old_ones_still_load():
     assert read == new
     served = calibrator(read.unsafe)
     assert [served.logit(z) for z in (-3.0, -1.0, 0.0, 1.0, 5.0)] == [-4.0, -2.0, -1.0, 0.0, 4.0]
+    with pytest.raises(ValueError, match="2 length penalties for 0 labels"):
+        CalibrationNumbers(unsafe=Scale(slope=1, bias=0), labels=[], label_length_penalties=[0.1, 0.2])
     with pytest.raises(ValueError, match="rise strictly"):
         Scale(slope=1, bias=0, knots=[(0.0, 1.0), (1.0, 1.0)])
