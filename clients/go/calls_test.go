@@ -48,7 +48,7 @@ func (f *fake) Check(ctx context.Context, request *cascadev1.CheckRequest) (*cas
 	return &cascadev1.CheckResponse{}, nil
 }
 
-func (f *fake) connect(t *testing.T) *Client {
+func (f *fake) connect(t *testing.T, options ...Option) *Client {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -58,7 +58,7 @@ func (f *fake) connect(t *testing.T) *Client {
 	cascadev1.RegisterCascadeServiceServer(server, f)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
-	client, err := Connect(listener.Addr().String(), WithTimeout(time.Minute))
+	client, err := Connect(listener.Addr().String(), append(options, WithTimeout(time.Minute))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +76,7 @@ func TestRepeats(t *testing.T) {
 		"not what is refused": {
 			&fake{refused: 2, code: codes.ResourceExhausted, pushback: "-1"}, 1, codes.ResourceExhausted,
 		},
+		"not what may be our fault":   {&fake{refused: 2, code: codes.Internal, pushback: "1"}, 1, codes.Internal},
 		"five times and then no more": {&fake{refused: 99, code: codes.Unavailable, pushback: "1"}, 5, codes.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,6 +85,25 @@ func TestRepeats(t *testing.T) {
 				t.Errorf("%v after %d calls", err, calls)
 			}
 		})
+	}
+}
+
+func TestServiceConfigOfTheCaller(t *testing.T) {
+	config, err := os.ReadFile("../../deploy/ray/service-config.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &fake{refused: 2, code: codes.Internal, pushback: "1"}
+	if _, err := server.connect(t, WithServiceConfig(string(config))).CheckText(context.Background(), "hello"); err != nil {
+		t.Error(err)
+	}
+	if calls := atomic.LoadInt32(&server.calls); calls != 3 {
+		t.Errorf("%d calls", calls)
+	}
+	for _, config := range []string{"", "{"} {
+		if _, err := Connect("127.0.0.1:50051", WithServiceConfig(config)); err == nil {
+			t.Errorf("%q was taken", config)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// The retry policy of clients/service-config.json; a test holds the two together.
+// The retry policy of clients/service-config.json, unless WithServiceConfig gives another; a test holds the two together.
 const serviceConfig = `{
   "methodConfig": [
     {
@@ -43,6 +43,7 @@ type settings struct {
 	timeout time.Duration
 	token   string
 	tls     *tls.Config
+	config  string // of the service, as JSON
 }
 
 // WithTimeout bounds each unary call whose context has no deadline; 10 s by default.
@@ -57,6 +58,15 @@ func WithTimeout(timeout time.Duration) Option {
 func WithToken(token string) Option {
 	return func(s *settings) error {
 		s.token = token
+		return nil
+	}
+}
+
+// WithServiceConfig repeats calls as a gRPC service config says, given as JSON, instead of as this package's own does.
+// Connect fails if it cannot be read.
+func WithServiceConfig(config string) Option {
+	return func(s *settings) error {
+		s.config = config
 		return nil
 	}
 }
@@ -89,7 +99,7 @@ func WithCA(file string) Option {
 }
 
 func apply(address string, options []Option) (settings, error) {
-	chosen := settings{timeout: defaultTimeout}
+	chosen := settings{timeout: defaultTimeout, config: serviceConfig}
 	for _, option := range options {
 		if err := option(&chosen); err != nil {
 			return settings{}, fmt.Errorf("cascade: %w", err)
@@ -111,7 +121,7 @@ func loopback(host string) bool {
 
 func (s settings) dial() []grpc.DialOption {
 	options := []grpc.DialOption{
-		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithDefaultServiceConfig(s.config),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 	}
 	if s.tls != nil {

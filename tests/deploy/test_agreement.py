@@ -1,6 +1,7 @@
 """What the files under deploy/ say of one another and of the server: ports, commands, variables, values of labels."""
 
 import ast
+import json
 import re
 from pydoc import locate
 from urllib.request import urlopen
@@ -121,6 +122,13 @@ def test_rays_application_is_one_that_can_be_built():
     assert {deployment["name"] for deployment in application["deployments"]} == {"Cascade", "Stage2"} <= named
     for servicer in config["grpc_options"]["grpc_servicer_functions"]:
         assert callable(locate(servicer)), servicer
+
+
+def test_rays_callers_repeat_what_all_clients_do_and_what_a_lost_replica_says():
+    rays, shared = json.loads(TEXTS[DEPLOY / "ray/service-config.json"]), ROOT / "clients/service-config.json"
+    codes = rays["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"]
+    assert codes.pop() == "INTERNAL"
+    assert rays == json.loads(shared.read_text())
 
 
 def told_by(port):

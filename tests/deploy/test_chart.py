@@ -50,6 +50,10 @@ BAD = [
     {"server": {"image": {"repository": "cascade", "digest": "latest"}}},
     {"service": {"type": "ExternalName"}},
     {"drainSeconds": -1},
+    {"server": {"settings": {"CASCADE_HTTP_PORT": "8081"}}},
+    {"server": {"settings": {"CASCADE_DRAIN_S": "90"}}},
+    {"gpu": {"enabled": True, "settings": {"CASCADE_TLS_KEY": "/key"}}},
+    {"gpu": {"enabled": True, "settings": {"CASCADE_TOKEN_FILE": "/tokens"}}},
     {"tokens": {"token": "secret"}},
 ]
 
@@ -114,7 +118,9 @@ def test_every_pod_is_locked_down_and_selected(kind):
         mounts, volumes = ({item["name"] for item in items} for items in (inside["volumeMounts"], pod["volumes"]))
         assert mounts == volumes
         assert pod["terminationGracePeriodSeconds"] > 5 + float(variables(objects, name)["CASCADE_DRAIN_S"])
-        assert variables(objects, name).keys() <= serve_variables()
+        names = [item["name"] for item in inside["env"]]
+        assert set(names) <= serve_variables()
+        assert len(names) == len(set(names))
 
 
 def test_probes_ask_by_grpc_and_with_certificates_the_pod_asks_itself():
@@ -138,6 +144,27 @@ def test_servers_ask_the_gpu_pods_and_nobody_else_does():
     labels = objects["Deployment", "cascade"]["spec"]["selector"]["matchLabels"]
     assert first == [{"podSelector": {"matchLabels": labels}}]
     assert objects["NetworkPolicy", "cascade-gpu"]["spec"]["egress"] == []
+
+
+def test_who_may_call_others_may_look_up_their_names():
+    collector = {"to": [{"podSelector": {"matchLabels": {"app": "collector"}}}], "ports": [{"port": 4317}]}
+    lookup = [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+    for values, more in [(GPU, 0), ({}, 0), (GPU | {"networkPolicy": {"extraEgress": [collector]}}, 1)]:
+        objects = render(values)
+        for name in (name for kind, name in objects if kind == "NetworkPolicy"):
+            rules = objects["NetworkPolicy", name]["spec"]["egress"]
+            calls = [rule for rule in rules if rule["ports"] != lookup]
+            assert len(calls) == more + (values != {} and name == "cascade")
+            assert len(rules) - len(calls) == bool(calls)
+
+
+def test_settings_go_before_what_the_chart_sets():
+    age, stage2 = {"CASCADE_MAX_CONNECTION_AGE_S": "5"}, {"CASCADE_STAGE2": "none", "OTEL_SERVICE_NAME": "safety"}
+    objects = render({"gpu": {"enabled": True, "settings": age}, "server": {"settings": stage2}})
+    for name, settings in [("cascade", stage2), ("cascade-gpu", age)]:
+        assert variables(objects, name).items() >= settings.items()
+        assert len(container(objects, name)["env"]) == len(variables(objects, name))
+    assert variables(render(GPU), "cascade-gpu")["CASCADE_MAX_CONNECTION_AGE_S"] == "60"
 
 
 def test_with_neither_certificates_nor_a_network_policy_nothing_is_rendered():
@@ -169,7 +196,7 @@ def test_a_release_of_another_name_is_one_of_its_own():
     assert names == {"eu-cascade", "eu-cascade-gpu"}
 
 
-@pytest.mark.parametrize("values", BAD, ids=[next(iter(values)) for values in BAD])
+@pytest.mark.parametrize("values", BAD, ids=str)
 def test_values_of_no_sense_are_refused(values):
     with pytest.raises(helm.HelmError):
         render(values)

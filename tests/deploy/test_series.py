@@ -1,5 +1,6 @@
 """What dashboard, alerts and autoscalers ask Prometheus for is what a running server tells."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cascade.v1.check_pb2 import CheckRequest
 from tests.deploy.expressions import DEPLOY, adapter, alerts, asked, dashboard, expressions, selectors
+from tests.deploy.test_chart import GPU, container, render
 from tests.repo.modules import ROOT
 from tests.serve.calling import stubs
 
@@ -101,6 +103,66 @@ def test_alerts_fire_and_keep_still():
     for arguments in (["check", "config", "prometheus.yml"], ["test", "rules", "alerts.test.yml"]):
         done = subprocess.run([promtool, *arguments], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def jobs(file):
+    return yaml.safe_load((DEPLOY / "prometheus" / file).read_text())["scrape_configs"]
+
+
+def test_alerts_ask_for_the_job_by_its_name():
+    found = [part for rule in alerts() for part in selectors(promql.parse(rule["expr"]))]
+    asked_for = {matcher.value for part in found for matcher in part.matchers.matchers if matcher.name == "job"}
+    assert [job["job_name"] for job in jobs("prometheus.yml") + jobs("kubernetes.yml")] == [*asked_for] * 2
+
+
+def pods():
+    """What Prometheus discovers of the chart's pods, of one that has ended, and of somebody else's."""
+    deployed = {name: one for (kind, name), one in render(GPU).items() if kind == "Deployment"}
+    found = [
+        (one["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], name, port["name"], "Running")
+        for name, one in deployed.items()
+        for port in container({("Deployment", name): one}, name)["ports"]
+    ]
+    found += [("cascade", "ended", "metrics", "Succeeded"), ("other", "other", "metrics", "Running")]
+    meta = ("pod_label_app_kubernetes_io_name", "pod_name", "pod_container_port_name", "pod_phase")
+    return [
+        {
+            "targets": [f"{one[1]}:9090"],
+            "labels": {f"__meta_kubernetes_{key}": value for key, value in zip(meta, one, strict=True)}
+            | {"__meta_kubernetes_namespace": "prod"},
+        }
+        for one in found
+    ]
+
+
+def scraped(folder, name, rules):
+    """The labels of what a job with these rules scrapes of the pods, by Prometheus' own code."""
+    if not (promtool := shutil.which("promtool")):
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    config = folder / "prometheus.yml"
+    job = {"job_name": name, "relabel_configs": rules, "static_configs": pods()}
+    config.write_text(yaml.safe_dump({"scrape_configs": [job]}))
+    command = [promtool, "check", "service-discovery", config, name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [target["labels"] for target in json.loads(done.stdout) if target.get("labels")]
+    return [{key: value for key, value in one.items() if not key.startswith("__")} for one in found]
+
+
+def test_in_a_cluster_the_job_scrapes_the_chart_s_pods(tmp_path):
+    (job,) = jobs("kubernetes.yml")
+    assert job["kubernetes_sd_configs"] == [{"role": "pod"}]
+    assert scraped(tmp_path, job["job_name"], job["relabel_configs"]) == [
+        {"job": "cascade", "instance": f"{name}:9090", "namespace": "prod", "pod": name}
+        for name in ("cascade", "cascade-gpu")
+    ]
+
+
+def test_a_job_by_annotations_gives_the_chart_s_pods_the_name(tmp_path):
+    text = (DEPLOY / "prometheus/kubernetes.yml").read_text()
+    rules = yaml.safe_load("\n".join(re.findall(r"^#   (.*)$", text, re.MULTILINE)))
+    named = {(one["instance"], one["job"]) for one in scraped(tmp_path, "kubernetes-pods", rules)}
+    assert named >= {("cascade:9090", "cascade"), ("cascade-gpu:9090", "cascade"), ("other:9090", "kubernetes-pods")}
 
 
 def test_custom_metrics_are_those_of_the_autoscalers():

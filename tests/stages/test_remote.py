@@ -185,7 +185,9 @@ def test_windows_carry_their_adapters_and_calibrations(counting, serving, connec
 
 
 def test_a_bent_calibrator_keeps_its_shape_on_the_wire():
-    calibration = Calibration(Isotonic(Platt(2.0, -1.0), ((-1.0, -3.0), (0.5, 2.0))), (Platt(0.5, 0.25),), 0.125, (0.5,))
+    calibration = Calibration(
+        Isotonic(Platt(2.0, -1.0), ((-1.0, -3.0), (0.5, 2.0))), (Platt(0.5, 0.25),), 0.125, (0.5,)
+    )
     stage = FakeStage("hazard", calibration=calibration)
     assert to_calibration(describe("stage2", stage)) == calibration
 

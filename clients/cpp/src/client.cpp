@@ -29,7 +29,7 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address, const Options
     throw std::invalid_argument("cascade: authorities are given, but tls is off");
   }
   grpc::ChannelArguments arguments;
-  arguments.SetServiceConfigJSON(kServiceConfig);
+  arguments.SetServiceConfigJSON(options.service_config.empty() ? kServiceConfig : options.service_config);
   arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
   std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   if (options.tls) {

@@ -1,6 +1,8 @@
 // What a client does by itself: repeats, gives up in time, keeps its token.
 #include <atomic>
 #include <chrono>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -43,8 +45,7 @@ class Fake final : public cascade::v1::CascadeService::Service {
     return grpc::Status::OK;
   }
 
-  cascade::Client Connect() const {
-    cascade::Options options;
+  cascade::Client Connect(cascade::Options options = {}) const {
     options.timeout = std::chrono::seconds(60);
     return cascade::Client(address_, options);
   }
@@ -75,6 +76,24 @@ TEST(Calls, RepeatingEndsAfterFiveTries) {
   const Fake server(100, grpc::StatusCode::UNAVAILABLE, "1");
   EXPECT_THROW(server.Connect().CheckText("hello"), cascade::Error);
   EXPECT_EQ(server.calls(), 5);
+}
+
+TEST(Calls, WhatMayBeOurFaultIsNotRepeated) {
+  const Fake server(2, grpc::StatusCode::INTERNAL, "1");
+  EXPECT_THROW(server.Connect().CheckText("hello"), cascade::Error);
+  EXPECT_EQ(server.calls(), 1);
+}
+
+TEST(Calls, WhatTheCallersServiceConfigNamesIsRepeated) {
+  const Fake server(2, grpc::StatusCode::INTERNAL, "1");
+  std::ifstream file(RAY_CONFIG);
+  cascade::Options options;
+  options.service_config = {std::istreambuf_iterator<char>(file), {}};
+  server.Connect(options).CheckText("hello");
+  EXPECT_EQ(server.calls(), 3);
+  options.service_config = "{";
+  EXPECT_THROW(server.Connect(options).CheckText("hello"), cascade::Error);
+  EXPECT_EQ(server.calls(), 3);
 }
 
 TEST(Calls, HaveADeadline) {

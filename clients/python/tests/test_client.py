@@ -66,6 +66,7 @@ class Fake:
 
 
 OK, GONE, FULL = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
+OURS = grpc.StatusCode.INTERNAL
 
 
 @pytest.mark.parametrize("answers", [[(GONE,), (GONE,), (OK,)], [(FULL, "20"), (OK,)]])
@@ -80,6 +81,18 @@ def test_what_cannot_pass_is_not_repeated():
         with pytest.raises(LimitExceededError):
             client.check(CALM)
         assert server.calls == 1
+
+
+def test_what_may_be_our_fault_is_repeated_if_the_caller_s_service_config_says_so():
+    config = (HERE.parents[2] / "deploy/ray/service-config.json").read_text()
+    with Fake((OURS, "1"), (OK,)) as server, Client(server.target, timeout=60) as client:
+        with pytest.raises(cascade_client.CascadeError):
+            client.check(CALM)
+        assert server.calls == 1
+    options = [("grpc.service_config", config)]
+    with Fake((OURS, "1"), (OK,)) as server, Client(server.target, timeout=60, options=options) as client:
+        assert client.check(CALM).verdict == Verdict.VERDICT_SAFE
+        assert server.calls == 2
 
 
 def test_the_retry_policy_is_the_one_that_all_clients_have():

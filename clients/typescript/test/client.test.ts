@@ -76,6 +76,18 @@ test("what cannot pass is not repeated", async () => {
   assert.equal(server.counted.calls, 1);
 });
 
+test("what may be our fault is repeated if the caller's service config says so", async () => {
+  const answers = [{ code: status.INTERNAL, pushback: "1" }, {}];
+  const once = await fake(answers);
+  await assert.rejects(keep(new Client(once.target, { timeoutMs })).check(CALM), isError({ code: "INTERNAL" }));
+  assert.equal(once.counted.calls, 1);
+  const config = readFileSync(new URL("../../../../deploy/ray/service-config.json", import.meta.url), "utf8");
+  const twice = await fake(answers);
+  const client = keep(new Client(twice.target, { timeoutMs, channel: { "grpc.service_config": config } }));
+  assert.equal((await client.check(CALM)).verdict, Verdict.VERDICT_SAFE);
+  assert.equal(twice.counted.calls, 2);
+});
+
 test("the retry policy is the one that all clients have", () => {
   const shared = new URL("../../../service-config.json", import.meta.url);
   assert.deepEqual(JSON.parse(readFileSync(shared, "utf8")), SERVICE_CONFIG);

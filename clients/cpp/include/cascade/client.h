@@ -29,6 +29,9 @@ struct Options {
   std::string token;
   // Bounds each unary call that has no bound of its own.
   std::chrono::milliseconds timeout = std::chrono::seconds(10);
+  // A gRPC service config, as JSON, by which calls are repeated; empty: this client's own. gRPC has every call fail on one
+  // that it cannot read.
+  std::string service_config;
 };
 
 using Timeout = std::optional<std::chrono::milliseconds>;

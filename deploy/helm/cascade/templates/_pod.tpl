@@ -37,36 +37,7 @@ spec:
       imagePullPolicy: {{ $own.image.pullPolicy }}
       args: [serve]
       env:
-        - {name: CASCADE_DRAIN_S, value: {{ $values.drainSeconds | quote }}}
-        - {name: CASCADE_SERVER, value: {{ include "cascade.address" (dict "root" .root "host" "127.0.0.1" "token" false) | quote }}}
-        {{- if and $server $values.http.enabled }}
-        - {name: CASCADE_HTTP_PORT, value: "8080"}
-        {{- end }}
-        {{- if and $server $values.gpu.enabled }}
-        - name: CASCADE_STAGE2
-          value: {{ include "cascade.address" (dict "root" .root "host" (include "cascade.componentName" (dict "root" .root "component" "gpu")) "token" true) | quote }}
-        {{- end }}
-        {{- if not $server }}
-        - {name: CASCADE_GPU, value: "true"}
-        # Servers keep one connection each: made anew now and then, they spread over the pods.
-        - {name: CASCADE_MAX_CONNECTION_AGE_S, value: "60"}
-        {{- end }}
-        {{- if and $server $values.policy }}
-        - {name: CASCADE_POLICY, value: /policy/policy.toml}
-        {{- end }}
-        {{- if $values.tls.secretName }}
-        - {name: CASCADE_TLS_CERT, value: /tls/tls.crt}
-        - {name: CASCADE_TLS_KEY, value: /tls/tls.key}
-        {{- if $values.tls.clientCa }}
-        - {name: CASCADE_TLS_CLIENT_CA, value: /tls/ca.crt}
-        {{- end }}
-        {{- else }}
-        - {name: CASCADE_INSECURE_PUBLIC, value: "true"} # the NetworkPolicy says who gets here
-        {{- end }}
-        {{- if $values.tokens.secretName }}
-        - {name: CASCADE_TOKEN_FILE, value: /tokens/tokens.toml}
-        {{- end }}
-        {{- range $name, $value := $own.settings }}
+        {{- range $name, $value := include "cascade.env" . | fromYaml }}
         - {name: {{ $name }}, value: {{ $value | quote }}}
         {{- end }}
       ports:

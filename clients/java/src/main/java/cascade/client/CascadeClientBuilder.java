@@ -1,6 +1,8 @@
 package cascade.client;
 
 import com.google.gson.Gson;
+import com.google.gson.JsonParseException;
+import com.google.gson.JsonParser;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
@@ -9,7 +11,6 @@ import io.grpc.TlsChannelCredentials;
 import io.grpc.stub.MetadataUtils;
 import java.io.File;
 import java.io.IOException;
-import java.io.InputStreamReader;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -28,6 +29,7 @@ public final class CascadeClientBuilder {
     private boolean encrypted;
     private String token = "";
     private Duration timeout = Duration.ofSeconds(10);
+    private Map<String, ?> serviceConfig = parsed(shared());
 
     CascadeClientBuilder(String address) {
         this.address = address;
@@ -63,13 +65,23 @@ public final class CascadeClientBuilder {
     }
 
     /**
+     * Repeats calls as a gRPC service config says, given as JSON, instead of as this package's own does.
+     *
+     * @throws IllegalArgumentException if it is no JSON object
+     */
+    public CascadeClientBuilder serviceConfig(String json) {
+        serviceConfig = parsed(json);
+        return this;
+    }
+
+    /**
      * Makes the client; the first call makes the connection.
      *
      * @throws IllegalStateException if a token would be sent in the clear to another machine
      */
     public CascadeClient build() {
         var channel = Grpc.newChannelBuilder(address, credentials)
-                .defaultServiceConfig(serviceConfig())
+                .defaultServiceConfig(serviceConfig)
                 .enableRetry()
                 .maxInboundMessageSize(MAX_ANSWER_BYTES);
         if (!token.isEmpty()) {
@@ -84,13 +96,20 @@ public final class CascadeClientBuilder {
     }
 
     /** clients/service-config.json, which the build puts beside the classes. */
-    @SuppressWarnings("unchecked")
-    private static Map<String, ?> serviceConfig() {
-        try (var file = CascadeClientBuilder.class.getResourceAsStream("/service-config.json");
-                var reader = new InputStreamReader(file, StandardCharsets.UTF_8)) {
-            return new Gson().fromJson(reader, Map.class);
+    private static String shared() {
+        try (var file = CascadeClientBuilder.class.getResourceAsStream("/service-config.json")) {
+            return new String(file.readAllBytes(), StandardCharsets.UTF_8);
         } catch (IOException error) {
             throw new UncheckedIOException(error);
+        }
+    }
+
+    @SuppressWarnings("unchecked")
+    private static Map<String, ?> parsed(String json) {
+        try {
+            return new Gson().fromJson(JsonParser.parseString(json).getAsJsonObject(), Map.class);
+        } catch (JsonParseException | IllegalStateException error) {
+            throw new IllegalArgumentException("a service config is a JSON object", error);
         }
     }
 }

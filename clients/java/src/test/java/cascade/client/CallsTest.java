@@ -15,6 +15,8 @@ import io.grpc.Server;
 import io.grpc.Status;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
@@ -42,7 +44,9 @@ class CallsTest {
             public void check(CheckRequest request, StreamObserver<CheckResponse> answers) {
                 if (calls.incrementAndGet() <= refused) {
                     var trailers = new Metadata();
-                    trailers.put(PUSHBACK, pushback);
+                    if (pushback != null) { // which grpc-java follows whatever the code is
+                        trailers.put(PUSHBACK, pushback);
+                    }
                     answers.onError(status.asRuntimeException(trailers));
                 } else if (!request.getText().equals("hang")) {
                     answers.onNext(CheckResponse.newBuilder().setRequestId(request.getRequestId()).build());
@@ -82,6 +86,27 @@ class CallsTest {
             assertThrows(CascadeException.class, () -> client.check("hello"));
         }
         assertEquals(5, calls.get());
+    }
+
+    @Test
+    void whatMayBeOurFaultIsNotRepeated() throws IOException {
+        try (var client = connect(serving(2, Status.INTERNAL, null))) {
+            assertThrows(CascadeException.class, () -> client.check("hello"));
+        }
+        assertEquals(1, calls.get());
+    }
+
+    @Test
+    void whatTheCallersServiceConfigNamesIsRepeated() throws IOException {
+        var builder = CascadeClient.builder(serving(2, Status.INTERNAL, null)).timeout(Duration.ofSeconds(60));
+        var config = Files.readString(Path.of("..", "..", "deploy", "ray", "service-config.json"));
+        try (var client = builder.serviceConfig(config).build()) {
+            assertEquals("", client.check("hello").getRequestId());
+        }
+        assertEquals(3, calls.get());
+        for (var json : new String[] {"", "[]", "{"}) {
+            assertThrows(IllegalArgumentException.class, () -> builder.serviceConfig(json));
+        }
     }
 
     @Test
