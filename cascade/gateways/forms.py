@@ -40,6 +40,7 @@ CLOSED = 499  # for nobody: the caller is gone
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Form = Callable[[Status, int], dict[str, Any]]  # of an error with its HTTP code
+FormOf = Callable[[str], Form]  # by the path that was asked for
 
 
 def as_status(status: Status, code: int) -> dict[str, Any]:
@@ -47,10 +48,11 @@ def as_status(status: Status, code: int) -> dict[str, Any]:
     return to_dict(status)
 
 
-def answering(endpoint: Endpoint, form: Form) -> Endpoint:
+def answering(endpoint: Endpoint, form_of: FormOf) -> Endpoint:
     """The endpoint, with what it raises turned into a response."""
 
     async def answer(request: Request) -> Response:
+        form = form_of(request.url.path)
         try:
             return await endpoint(request)
         except Refused as refused:
@@ -81,12 +83,14 @@ def _response(status: Status, form: Form) -> Response:
     return JSONResponse(form(status, code), code, headers)
 
 
-async def _no_such_thing(request: Request, error: Exception) -> Response:
-    """A path or a method that there is not."""
-    assert isinstance(error, HTTPException), "it is registered for no other"
-    what = f"{request.method} is not for this path" if error.status_code == 405 else "there is nothing at this path"
-    status = Status(code=grpc.StatusCode.NOT_FOUND.value[0], message=what)
-    return JSONResponse(to_dict(status), error.status_code, dict(error.headers or {}))
+def no_such_thing(form_of: FormOf) -> dict[Any, Any]:
+    """What an application answers for a path or a method that there is not, as its ``exception_handlers``."""
 
+    async def answer(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException), "it is registered for no other"
+        code = error.status_code
+        what = f"{request.method} is not for this path" if code == 405 else "there is nothing at this path"
+        status = Status(code=grpc.StatusCode.NOT_FOUND.value[0], message=what)
+        return JSONResponse(form_of(request.url.path)(status, code), code, dict(error.headers or {}))
 
-NO_SUCH_THING: dict[Any, Any] = {HTTPException: _no_such_thing}
+    return {HTTPException: answer}

@@ -44,6 +44,7 @@ BATCH = "cascade.v1.CascadeService/BatchCheck"
 POLICY = "cascade.v1.PolicyService/GetPolicy"
 MODELS = "cascade.v1.ModelService/ListModels"
 METRICS = "cascade.http/Metrics"
+OPENAIS = ("/v1/moderations", "/v1/models")  # where its clients ask, and what begins so
 
 Methods = Mapping[str, Unary]
 Scrape = Callable[[], Awaitable[CollectorRegistry]]
@@ -63,16 +64,16 @@ def create_app(
     """
     gateway = _Gateway(Caller(calls, methods, Bodies(max_bytes)), ready, scrape)
     routes = [
-        Route("/v1/check", forms.answering(gateway.check, forms.as_status), methods=["POST"]),
-        Route("/v1/moderations", forms.answering(gateway.moderations, openai.as_error), methods=["POST"]),
-        Route("/v1/policy", forms.answering(gateway.policy, forms.as_status)),
-        Route("/v1/models", forms.answering(gateway.models, openai.as_error)),
-        Route("/metrics", forms.answering(gateway.metrics, forms.as_status)),
+        Route("/v1/check", forms.answering(gateway.check, _form_of), methods=["POST"]),
+        Route("/v1/moderations", forms.answering(gateway.moderations, _form_of), methods=["POST"]),
+        Route("/v1/policy", forms.answering(gateway.policy, _form_of)),
+        Route("/v1/models", forms.answering(gateway.models, _form_of)),
+        Route("/metrics", forms.answering(gateway.metrics, _form_of)),
         Route("/healthz", _healthz),
         Route("/readyz", gateway.readyz),
         *console.routes(),
     ]
-    return Starlette(routes=routes, exception_handlers=forms.NO_SUCH_THING)
+    return Starlette(routes=routes, exception_handlers=forms.no_such_thing(_form_of))
 
 
 def waiting_app() -> Starlette:
@@ -85,9 +86,15 @@ def waiting_app() -> Starlette:
         routes=[
             Route("/healthz", _healthz),
             Route("/readyz", _not_ready),
-            Route("/{path:path}", forms.answering(refuse, forms.as_status), methods=["GET", "POST"]),
-        ]
+            Route("/{path:path}", forms.answering(refuse, _form_of), methods=["GET", "POST"]),
+        ],
+        exception_handlers=forms.no_such_thing(_form_of),
     )
+
+
+def _form_of(path: str) -> forms.Form:
+    """The form of what goes wrong at a path."""
+    return openai.as_error if path.startswith(OPENAIS) else forms.as_status
 
 
 class _Gateway:

@@ -30,7 +30,8 @@ STATUSES: dict[type[CascadeError], int] = {
     RateLimitedError: 429,
     OverloadedError: 503,
 }
-TYPES = {400: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error"}
+FAULTS = frozenset({400, 413, 415})  # of who sent the body
+TYPES = dict.fromkeys(FAULTS, "invalid_request_error") | {429: "requests"}  # OpenAI's; of all others "server_error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def refused(error: Exception, what: str) -> Refusal | None:
     status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
     if status is None or not isinstance(error, CascadeError):
         return None
-    if what == "response" and status in TYPES:
+    if what == "response" and status in FAULTS:
         status = 502
     body = {"message": str(error), "type": TYPES.get(status, "server_error"), "code": error.reason, "param": None}
     headers = {"retry-after": str(ceil(error.retry_after_s))} if isinstance(error, OverloadedError) else {}

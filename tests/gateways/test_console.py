@@ -40,7 +40,8 @@ FLAGS = [
     "--disable-sync",
 ]
 BUSY_S = 60  # a browser on a machine that does other things
-HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>'
+# Without a dot: of the name of a method only the last part is shown.
+HOSTILE = '<img src=x onerror="pwned=1"><script>pwned=1</script>'
 MODELS = {"stage1": "fake-tinysafe@r1", "stage2": "fake-hazard@r1"}
 
 pytestmark = pytest.mark.timeout(600)
@@ -312,6 +313,97 @@ def test_an_answer_of_any_kind_is_told(gateway, visit):
     assert page.locator("#try-result img[src], #try-result script").count() == 0
 
 
+# --- markup in what files and servers say ------------------------------------------------------------------------
+
+
+def hostile(tail):
+    """Markup that is known by its end, another one in each place."""
+    return f"{HOSTILE}{tail}"
+
+
+@in_browser
+def test_markup_in_rows_and_names_of_thresholds_is_text(gateway, visit):
+    """Labels and triggers of rows that are read, the models that a file names, and the name of the policy."""
+    page = visit(gateway, "thresholds")
+    rows = [
+        {"unsafe": unsafe, "stage1": 0.9, "stage2": 0.8, "labels": [hostile("l")], "triggers": [hostile("t")],
+         "stage1_labels": {hostile("s"): 0.5}}
+        for unsafe in (1, 0)
+    ]  # fmt: skip
+    lines = [{"scored": {"models": {"stage1": hostile("m")}}}, *rows]
+    _drop(page, f"{HOSTILE.replace('/', '')}.jsonl", "\n".join(map(json.dumps, lines)))
+    page.get_by_text("2 rows from").wait_for()
+    _settled(page)
+    assert f"Scored by {hostile('m')}." in page.locator(".about").inner_text()
+    page.get_by_text("Show the file").click()
+    assert HOSTILE.replace("/", "") in page.get_by_role("region", name="The policy").inner_text()
+    _drop(
+        page, "a.csv", f"unsafe,stage1,stage2,labels,triggers,{hostile('c')}\n1,0.9,0.8,{HOSTILE},{HOSTILE},{HOSTILE}\n"
+    )
+    page.get_by_text("1 row from a.csv").wait_for()
+    _settled(page)
+    name = page.get_by_role("textbox", name="Name")
+    name.fill(HOSTILE)
+    page.get_by_text("That is no name for a policy").wait_for()
+    assert page.get_by_role("button", name="Download explored.toml").is_disabled()
+    assert name.input_value() == HOSTILE
+    assert page.locator("main img, main script").count() == 0
+
+
+def _drop(page, name, text):
+    page.get_by_label("Scored rows").set_input_files({"name": name, "mimeType": "", "buffer": text.encode()})
+
+
+def _plainly(text):
+    return text.replace(" ", "").lower()
+
+
+NUMBERS = {
+    "cascade_verdicts_total": ("verdict",),
+    "cascade_escalations_total": ("reason",),
+    "cascade_hazards_flagged_total": ("hazard",),
+    "cascade_triggers_total": ("trigger",),
+    "cascade_reference_escalation_ratio": ("policy", "worker"),
+    "cascade_drift_score_psi": ("policy", "worker"),
+    "cascade_stage_asked": ("stage",),
+    "cascade_model_info": ("name", "revision", "device"),
+    "cascade_requests_total": ("method", "code"),
+}
+
+
+@in_browser
+def test_markup_in_metrics_models_and_policy_is_text(gateway, visit):
+    """What only a server can say, and none of ours does: its labels, and what the footer says that serves."""
+    page = visit(gateway)
+    stage = {"stage": hostile("stage")}
+    labels = {
+        name: {key: hostile(key) for key in keys} | (stage if name == "cascade_model_info" else {})
+        for name, keys in NUMBERS.items()
+    }
+    said = "".join(
+        f"{name}{{{','.join(f'{key}={json.dumps(value)}' for key, value in found.items())}}} 1\n"
+        for name, found in labels.items()
+    )
+    page.route("**/metrics", lambda route: route.fulfill(body=said, content_type="text/plain"))
+    model = {"stage": hostile("stage"), "name": hostile("name"), "revision": hostile("revision")}
+    page.route("**/v1/models", lambda route: route.fulfill(json={"data": [model]}))
+    toml = f"name = {json.dumps(hostile('policy'))}\n"
+    policy = {"name": "", "revision": hostile("revision"), "toml": toml}
+    page.route("**/v1/policy", lambda route: route.fulfill(json={"policy": policy}))
+    page.reload()
+    footer = page.locator("#server", has_text="policy")
+    footer.wait_for()
+    for tail in ("stage", "name", "revision", "policy"):
+        assert hostile(tail) in footer.inner_text()
+    page.get_by_role("link", name="Traffic").click()
+    page.locator(".boards").wait_for()
+    board = page.locator("#traffic").inner_text()
+    for tail in {key for keys in NUMBERS.values() for key in keys}:
+        # A name begins with a capital, and that of a stage has a space before its number.
+        assert _plainly(hostile(tail)) in _plainly(board), tail
+    assert page.locator("main img, main script, footer img, footer script").count() == 0
+
+
 # --- thresholds --------------------------------------------------------------------------------------------------
 
 COUNT = """async ([rows, toml, count]) => {
@@ -546,7 +638,8 @@ def test_traffic_is_watched(gateway, visit):
     assert page.locator(".sparkline").count() == 5
     page.wait_for_function("() => document.querySelectorAll('.sparkline .line').length >= 3")  # a history grows
     page.get_by_role("button", name="Pause").click()
-    assert page.get_by_role("button", name="Go on").get_attribute("aria-pressed") == "true"
+    # Its name tells the state: were it a switch as well, one would hear "Go on, pressed".
+    assert page.get_by_role("button", name="Go on").get_attribute("aria-pressed") is None
     page.route("**/metrics", lambda route: route.fulfill(status=503, json={"code": 14, "message": HOSTILE}))
     page.get_by_role("button", name="Go on").click()
     page.get_by_text("The metrics cannot be read").wait_for()
@@ -615,6 +708,8 @@ def test_a_server_with_tokens_asks_for_one(guarded, visit, serious):
     page.get_by_role("textbox", name="Text").fill("a terrible day")
     page.get_by_role("button", name="Check").click()
     dialog.get_by_text("This server asks for a token.").wait_for()
+    why = page.locator(f"#{dialog.get_attribute('aria-describedby')}").inner_text()
+    assert why.startswith("This server asks for a token.")
     dialog.get_by_label("Token").fill("cascade_wrong")
     page.keyboard.press("Enter")
     dialog.get_by_text("The server does not know this token.").wait_for()
@@ -707,8 +802,32 @@ def test_the_keyboard_is_enough(gateway, visit):
     assert page.locator("nav a[aria-current]").all_inner_texts() == ["Thresholds"]
     page.get_by_role("button", name="Switch between light and dark").press("Space")
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    page.locator("a.skip").press("Enter")
+    page.wait_for_function("() => document.activeElement.id === 'main'")
+    assert page.evaluate("location.hash") == "#thresholds"
+    assert page.locator("section.view:visible").get_attribute("id") == "view-thresholds"
     page.go_back()
     page.get_by_role("heading", name="Try a text").wait_for()
+
+
+GO_TO = """(name) => new Promise((then) => {
+  addEventListener("hashchange", () => setTimeout(then), { once: true });  // after the page's own listener
+  location.hash = name;
+})"""
+
+
+@in_browser
+@pytest.mark.parametrize("name", ["toString", "__proto__", "main", "%", "nowhere"])
+def test_an_address_that_names_no_view_changes_nothing(gateway, visit, name):
+    page = visit(gateway, "traffic")
+    page.evaluate(GO_TO, name)
+    assert page.title() == "Traffic · Cascade"
+    assert page.locator("section.view:visible").get_attribute("id") == "view-traffic"
+    page.reload()
+    page.locator("#view-try:not([inert])").wait_for()
+    assert page.title() == "Try a text · Cascade"
+    page.get_by_role("link", name="Thresholds").click()
+    page.locator("#view-thresholds:not([inert])").wait_for()
 
 
 @in_browser

@@ -12,7 +12,24 @@ from cascade.serve.admission import AdmissionSettings
 from cascade.serve.audit import FileSettings
 from cascade.serve.identity import Scope
 from cascade.serve.security import AuditSettings, Security
-from tests.gateways.envoy_filter import BAD, CALM, JSON, about_request, authorize, chat, decide, held, said
+from tests.gateways.envoy_filter import (
+    BAD,
+    BUFFERED,
+    CALM,
+    JSON,
+    NONE,
+    about_request,
+    authorize,
+    body,
+    chat,
+    completion,
+    config,
+    decide,
+    head,
+    held,
+    process,
+    said,
+)
 from tests.serve.guarded import Guarded
 
 
@@ -88,9 +105,13 @@ def test_limits_hold_and_are_told_in_http():
         with limited.channel() as channel:
             assert said(about_request(channel, chat(CALM))).kind == "request_body"
             refused = said(about_request(channel, chat("another walk")))
-            assert (refused.status, refused.error["code"]) == (429, "RATE_LIMITED")
+            assert (refused.status, refused.error["type"], refused.error["code"]) == (429, "requests", "RATE_LIMITED")
             assert int(refused.headers["retry-after"]) >= 1
             assert authorize(channel, chat("a third walk")).denied_response.status.code == 429
+            answer = head("response", JSON), body("response", completion("a fourth walk"))
+            first = head("request", {}, end=True, protocol_config=config(NONE, BUFFERED))
+            refused = said(process(channel, first, *answer)[-1])
+            assert (refused.status, refused.error["type"]) == (429, "requests"), "no fault of the answer's"
     finally:
         limited.stop()
 

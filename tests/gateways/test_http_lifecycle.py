@@ -44,6 +44,13 @@ def test_a_server_that_loads_is_alive_but_not_ready(tmp_path):
         found = ask("/v1/check", {"text": "a walk"})
         assert error(found)[:3] == (503, 14, "UNAVAILABLE")
         assert found.headers["retry-after"] == "1"
+        for path, body in (("/v1/moderations", {"input": "a walk"}), ("/v1/models", None), ("/v1/models/any", None)):
+            found = ask(path, body)
+            assert (found.status, found.headers["retry-after"]) == (503, "1")
+            assert (found.json["error"]["type"], found.json["error"]["code"]) == ("server_error", "unavailable")
+        for path, key in (("/v1/moderations", "error"), ("/v1/check", "code"), ("/healthz", "code")):
+            found = ask(path, {}, method="PUT")
+            assert (found.status, key in found.json) == (405, True)
         held.unlink()
         assert process.stdout.readline().startswith("ready ")
         assert (ask("/readyz").status, ask("/v1/check", {"text": "a walk"}).status) == (200, 200)

@@ -177,4 +177,5 @@ def test_tritons_own_client(server):
     assert found["metadata"]["name"] == "cascade"
     assert "NOT_FOUND" in found["unknown"][0]
     assert [row[0] for row in found["rows"]] == ["SAFE", "UNSAFE"]
+    assert [row[0] for row in found["batch"]] == ["SAFE", "UNSAFE"]
     assert found["one"] == ["mine", ["action"]]

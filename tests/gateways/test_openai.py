@@ -171,6 +171,28 @@ def test_a_bad_request_is_their_bad_request(client, what):
     assert client.moderations.create(input="a walk").results[0].flagged is False
 
 
+FORM = {"message", "type", "param", "code"}
+WRONG = {
+    "no JSON": ("POST", "/v1/moderations", b"{", None, 400, "invalid_request"),
+    "another type": ("POST", "/v1/moderations", b'{"input": "x"}', "text/plain", 400, "invalid_request"),
+    "another method": ("GET", "/v1/moderations", None, None, 405, None),
+    "another method of the models": ("POST", "/v1/models", b"{}", None, 405, None),
+    "nothing below": ("POST", "/v1/moderations/x", b'{"input": "x"}', None, 404, None),
+    "one model": ("GET", "/v1/models/fake-tinysafe", None, None, 404, None),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_whatever_goes_wrong_on_their_paths_has_their_form(gateway, what):
+    method, path, body, kind, status, code = WRONG[what]
+    ask = gateway.asking()
+    found = ask(path, body, {"content-type": kind} if kind else None, method)
+    assert (found.status, set(found.json), set(found.json["error"])) == (status, {"error"}, FORM)
+    assert (found.json["error"]["type"], found.json["error"]["code"]) == ("invalid_request_error", code)
+    assert found.json["error"]["message"]
+    assert ask("/v1/moderations", {"input": "a walk"}).status == 200, "on the same connection"
+
+
 def test_too_long_a_text_is_not_tried_again(gateway):
     with client_of(gateway, max_retries=5) as client, pytest.raises(openai.APIStatusError) as caught:
         client.moderations.create(input="word " * 3000)

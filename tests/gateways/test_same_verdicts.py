@@ -15,6 +15,7 @@ from cascade.gateways.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from cascade.jsonform import to_dict
 from cascade.v1.cascade_service_pb2_grpc import CascadeServiceStub
 from cascade.v1.check_pb2 import CheckRequest, Exchange
+from stages.taxonomy import HAZARD_SLUGS
 from tests.gateways.asking import Asking
 from tests.gateways.envoy_filter import (
     BUFFERED,
@@ -185,8 +186,14 @@ def test_tritons_own_client(server, classified):
     command = [*venv_python.script("triton.py"), f"127.0.0.1:{server.port}"]
     done = subprocess.run(command, input=json.dumps(TEXTS), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    rows = [
-        (verdict, probability, [None if math.isnan(one) else one for one in hazards])
-        for verdict, probability, hazards, _ in json.loads(done.stdout)["rows"]
-    ]
-    assert rows == [summary(answer)[:3] for answer in classified]
+    found = json.loads(done.stdout)
+    for way in ("rows", "batch"):
+        rows = [
+            (verdict, probability, [None if math.isnan(one) else one for one in hazards], named(flagged))
+            for verdict, probability, hazards, flagged in found[way]
+        ]
+        assert rows == [summary(answer) for answer in classified], way
+
+
+def named(flagged):
+    return [slug for slug, on in zip(HAZARD_SLUGS, flagged, strict=True) if on]

@@ -1,4 +1,7 @@
-"""Triton's own client: ``triton.py HOST:PORT``, a JSON list of texts on stdin -> what the server says of them."""
+"""Triton's own client: ``triton.py HOST:PORT``, a JSON list of texts on stdin -> what the server says of them.
+
+Each text is asked about by itself, and then all of them in one request.
+"""
 
 import json
 import sys
@@ -17,6 +20,12 @@ def infer(texts, **options):
     return client.infer("cascade", [column], **options)
 
 
+def judged(texts):
+    result = infer(texts)
+    columns = [result.as_numpy(name).tolist() for name in ("verdict", "unsafe_probability", "hazards", "flagged")]
+    return [[verdict.decode(), *rest] for verdict, *rest in zip(*columns, strict=True)]
+
+
 def error(call, *arguments):
     try:
         call(*arguments)
@@ -33,12 +42,9 @@ found = {
     "server": client.get_server_metadata(as_json=True),
     "metadata": client.get_model_metadata("cascade", as_json=True),
     "unknown": error(client.get_model_metadata, "other"),
-    "rows": [],
+    "rows": [row for text in texts for row in judged([text])],
+    "batch": judged(texts),
 }
-for text in texts:  # one by one: a batch's scores differ in their last digits with who is in it
-    result = infer([text])
-    columns = [result.as_numpy(name).tolist() for name in ("verdict", "unsafe_probability", "hazards", "flagged")]
-    found["rows"] += [[verdict.decode(), *rest] for verdict, *rest in zip(*columns, strict=True)]
 one = infer(texts[:1], outputs=[triton.InferRequestedOutput("action")], request_id="mine").get_response()
 found["one"] = [one.id, [output.name for output in one.outputs]]
 json.dump(found, sys.stdout)

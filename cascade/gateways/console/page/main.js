@@ -62,8 +62,13 @@ class Server {
 const server = new Server();
 const begun = new Map();
 
-async function openView(focus) {
-  const name = location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "try";
+/** The view that the address names, the first one without a name; null if it names something else. */
+function addressed() {
+  const name = location.hash.slice(1) || "try";
+  return Object.hasOwn(VIEWS, name) ? name : null;
+}
+
+async function openView(name, focus) {
   for (const view of Object.keys(VIEWS)) byId(`view-${view}`).hidden = view !== name;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
@@ -129,7 +134,15 @@ byId("theme").addEventListener("click", () => {
     ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = dark ? "light" : "dark";
 });
-addEventListener("hashchange", () => openView(true));
+// Without a change of the address: it names the view.
+document.querySelector("a.skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("main").focus();
+});
+addEventListener("hashchange", () => {
+  const name = addressed();
+  if (name) openView(name, true);
+});
 
-await openView(false);
+await openView(addressed() ?? "try", false);
 await describeServer();

@@ -19,7 +19,6 @@ export function start() {
 
   byId("pause").addEventListener("click", () => {
     paused = !paused;
-    byId("pause").setAttribute("aria-pressed", String(paused));
     byId("pause").textContent = paused ? "Go on" : "Pause";
     if (!paused) read();
   });
