@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from cascade.merging.segments import pool
 from stages.stage import Calibration, Isotonic, Platt, Window, WindowScores
 from tests.fakes import FakeStage
-from training.length import ALLOWED, LABEL_ALLOWED, LABEL_LEVEL, LEVEL, LengthPenalties, fit_length_penalties
+from training.length import ALLOWED, LABEL_ALLOWED, LABEL_LEVEL, LEVEL, LengthPenalties, fit_length_penalties, main
 
 TEXTS = [f"word{number} and other words" for number in range(400)]
 SHIFT = -4.0  # of harmless logits
@@ -80,3 +81,8 @@ def test_labels_are_held_to_their_own_level() -> None:
     (penalty,) = fit(Noisy(0.1, [1.0]), Calibration(labels=(Platt(),)), np.full(400, SHIFT)).labels
     flagged = np.mean([pool(row.tolist(), "length_calibrated", penalty) >= logit(LABEL_LEVEL) for row in draws])
     assert 0.2 * LABEL_ALLOWED <= flagged <= 3 * LABEL_ALLOWED
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(tmp_path), "--recipe", "tinysafe", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"training.length: {tmp_path}: no model folder, it has no manifest.json\n"

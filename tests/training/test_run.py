@@ -93,7 +93,14 @@ def test_a_tinysafe_recipe_trains_exports_and_serves(tmp_path: Path, data: Path)
 
     again = tmp_path / "again"
     run("export", out, "--data", data, "--out", again, "--base", base)
-    assert Manifest.load(again).files == manifest.files
+    exported = Manifest.load(again)
+    assert exported.files == manifest.files
+
+    unfitted = exported.calibration.model_copy(update={"length_penalty": 9.0, "label_length_penalties": []})
+    exported.model_copy(update={"calibration": unfitted}).save(again)
+    command = [sys.executable, "-m", "training.length", "--data", data, "--recipe", recipe, again]
+    subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=110)
+    assert Manifest.load(again) == exported, "what training fits is fitted again"
 
     with serving("--stage1", out / "model", "--stage2", "none") as stub:
         answers = {text: stub.Check(check_pb2.CheckRequest(text=text)) for text in TEXTS[::7]}
