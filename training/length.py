@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq  # type: ignore[import-untyped]
 
 from stages.encoder import calibration_of
-from stages.errors import CascadeError
+from stages.errors import CascadeError, ModelError
 from stages.manifest import CalibrationNumbers, Manifest
 from stages.registry import load_stage
 from stages.stage import Calibration, Calibrator, Stage
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         recipe, manifest = load_recipe(options.recipe), Manifest.load(options.model)
+        if not manifest.judges:
+            raise ModelError(f"{options.model}: it does not judge, so that it has no length penalties")
         examples = build_splits(options.data, recipe.data, recipe.system).calibration
         stage = load_stage(options.model, threads=2)
         unsafe, labels, _ = stage_logits(stage, [example.text for example in examples])
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"training.length: {error}", file=sys.stderr)
         return 1
     print("verdict", calibration.length_penalty)
-    for label, penalty in zip(manifest.labels, calibration.label_length_penalties, strict=True):
+    for label, penalty in zip(manifest.labels, calibration.label_length_penalties, strict=False):
         print(label, penalty)
     return 0
 
@@ -136,6 +138,8 @@ def fit_length_penalties(
 
 def _penalty(windows: Array, short: Array, calibrator: Calibrator, level: float, allowed: float) -> float:
     threshold = _raw(calibrator, level)
+    if not windows.min() < threshold <= windows.max():  # none comes near, or all are beyond it
+        return 0.0
     share = max(allowed, float(np.mean(short >= threshold)))
     exceeded = float(np.quantile(windows, (1 - share) ** (1 / WINDOWS)))
     return max(0.0, round((exceeded - threshold) / float(np.log2(WINDOWS)), 4))

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from cascade.merging.segments import pool
+from stages.manifest import Manifest
+from stages.registry import EMBEDDED
 from stages.stage import Calibration, Isotonic, Platt, Window, WindowScores
 from tests.fakes import FakeStage
 from training.length import ALLOWED, LABEL_ALLOWED, LABEL_LEVEL, LEVEL, LengthPenalties, fit_length_penalties, main
@@ -62,8 +64,9 @@ def test_what_comes_nowhere_near_a_threshold_needs_no_penalty() -> None:
     assert found.labels[1] > 0.2, "each label has its own"
 
 
-def test_a_level_beyond_all_scores_is_never_met() -> None:
-    flat = Platt(1e-4, -3.0)
+@pytest.mark.parametrize("bias", [-3.0, 3.0])
+def test_where_all_scores_lie_on_one_side_of_the_level_there_is_no_penalty(bias: float) -> None:
+    flat = Platt(1e-4, bias)
     found = fit(Noisy(1.0, [1.0]), Calibration(flat, (flat,)), np.zeros(400), documents=2)
     assert found == LengthPenalties(0.0, (0.0,))
 
@@ -86,3 +89,9 @@ def test_labels_are_held_to_their_own_level() -> None:
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", str(tmp_path), "--recipe", "tinysafe", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"training.length: {tmp_path}: no model folder, it has no manifest.json\n"
+
+
+def test_a_model_that_only_names_hazards_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Manifest.load(EMBEDDED["hazard"]).model_copy(update={"judges": False}).save(tmp_path)
+    assert main(["--data", str(tmp_path), "--recipe", "hazard", str(tmp_path)]) == 1
+    assert "does not judge" in capsys.readouterr().err
