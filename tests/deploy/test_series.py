@@ -136,7 +136,7 @@ def pods():
 
 
 def scraped(folder, name, rules):
-    """The labels of what a job with these rules scrapes of the pods, by Prometheus' own code."""
+    """The labels of what a job with these rules scrapes of the pods, by Prometheus' own code, which keeps no order."""
     if not (promtool := shutil.which("promtool")):
         pytest.skip("promtool is not installed (Debian: prometheus)")
     config = folder / "prometheus.yml"
@@ -146,7 +146,8 @@ def scraped(folder, name, rules):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = [target["labels"] for target in json.loads(done.stdout) if target.get("labels")]
-    return [{key: value for key, value in one.items() if not key.startswith("__")} for one in found]
+    public = [{key: value for key, value in one.items() if not key.startswith("__")} for one in found]
+    return sorted(public, key=lambda one: one["instance"])
 
 
 def test_in_a_cluster_the_job_scrapes_the_chart_s_pods(tmp_path):
