@@ -142,12 +142,12 @@ def scraped(folder, name, rules):
     config = folder / "prometheus.yml"
     job = {"job_name": name, "relabel_configs": rules, "static_configs": pods()}
     config.write_text(yaml.safe_dump({"scrape_configs": [job]}))
-    command = [promtool, "check", "service-discovery", config, name]
+    command = [promtool, "check", "service-discovery", "--timeout=10s", config, name]  # it always takes all of it
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = [target["labels"] for target in json.loads(done.stdout) if target.get("labels")]
     public = [{key: value for key, value in one.items() if not key.startswith("__")} for one in found]
-    return sorted(public, key=lambda one: one["instance"])
+    return sorted(public, key=lambda one: one["instance"].split(":"))
 
 
 def test_in_a_cluster_the_job_scrapes_the_chart_s_pods(tmp_path):
