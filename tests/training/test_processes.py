@@ -56,11 +56,16 @@ validation = 0.2
 calibration = 0.1
 sources = [{ name = "toxicchat", sets = ["jailjudge_id"] }]
 [train]
-draws = 64
+draws = 960
 batch_size = 8
-learning_rate = 1e-3
-validate_every = 64
-"""
+learning_rate = 5e-3
+head_learning_rate = 1e-2
+validate_every = 960
+[regularise]
+ema_decay = 0.9
+hidden_dropout = 0.0
+dropout_samples = 2
+"""  # learned well enough that no logit lies where int8 turns its sign
 # What `accelerate launch` starts for several GPUs; on a CPU it would want MPI.
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
@@ -104,5 +109,7 @@ def test_the_command_in_two_processes_trains_one_model(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count(f"{out / 'model'}: tiny@") == 1
-    steps = [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
-    assert steps == [4]  # 64 texts by eight in each of two processes
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    validated = [(entry["step"], entry["auroc"]) for entry in log if entry["kind"] == "validation"]
+    assert [step for step, _ in validated] == [60]  # 960 texts by eight in each of two processes
+    assert validated[0][1] > 0.95
