@@ -9,6 +9,7 @@ DEV := .venv-dev
 AUDIT := .venv-audit
 RAY := .venv-ray
 PEERS := .venv-gateways
+FUZZ := .venv-fuzz
 XDS := xds-protos==1.85.0
 DEV_PYTHON ?= $(DEV)/bin/python
 PROTO_OUT ?= .
@@ -18,6 +19,7 @@ RECIPE ?= tinysafe
 OUT ?= runs/$(RECIPE)
 ROUNDS ?= 5
 CALLS ?= 200000
+GUIDED ?= 60
 
 .PHONY: help
 help: ## list the targets
@@ -66,8 +68,14 @@ test: $(DEV)/.installed ## run all tests; options: make test ARGS="tests/repo -x
 bench: $(DEV)/.installed ## measure start-up, memory and latency of the server against an echo RPC and a bare session
 	@$(DEV_PYTHON) -m tests.bench.latency
 
+.PHONY: gains
+gains: $(DEV)/.installed ## measure speed and CPU time against the first models: make gains DATA=dir; options: ARGS="--texts 200"
+	@test -n "$(DATA)" || { echo "make gains needs DATA=, the folder with the training sets" >&2; exit 2; }
+	@$(DEV_PYTHON) -m tests.bench.stage1 --data "$(DATA)" $(ARGS); stage1=$$?; \
+		$(DEV_PYTHON) -m tests.bench.cost --data "$(DATA)" $(ARGS) && exit $$stage1
+
 .PHONY: overload
-overload: $(DEV)/.installed ## send five times what the server can answer; options: make overload ARGS="20"
+overload: $(DEV)/.installed ## send five times what the server can answer; options: make overload ARGS="20 --target-wait-ms 30"
 	@$(DEV_PYTHON) -m tests.bench.overload $(ARGS)
 
 .PHONY: chaos
@@ -80,8 +88,20 @@ chaos: $(DEV)/.installed ## attack servers: callers that vanish, broken frames, 
 fuzz: $(DEV)/.installed ## feed a million inputs to all that reads, 20,000 to a server: ARGS="--inputs 30000 --live 2000"
 	@$(DEV_PYTHON) -m tests.fuzz.run $(ARGS)
 
+# In an environment of its own: atheris brings libFuzzer, and only to some versions of Python.
+$(FUZZ)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(FUZZ)" >&2
+	@$(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parquet,http]' \
+		hypothesis pytest 'atheris==3.0.0'
+	@touch $@
+
+.PHONY: fuzz-guided
+fuzz-guided: $(FUZZ)/.installed ## fuzz all that reads in process, led by coverage, GUIDED=60 seconds a target
+	@$(FUZZ)/bin/python -m tests.fuzz.run --inputs 0 --live 0 --atheris $(GUIDED) $(ARGS)
+
 .PHONY: soak
-soak: $(DEV)/.installed ## send 200,000 calls and see that memory stays what it is; options: make soak CALLS=20000
+soak: $(DEV)/.installed ## send 200,000 calls and see that memory stays what it is: make soak CALLS=20000 ARGS="--workers 2"
 	@$(DEV_PYTHON) -m tests.soak.run $(CALLS) $(ARGS)
 
 .PHONY: analogues
@@ -128,8 +148,9 @@ $(AUDIT)/.installed:
 	@touch $@
 
 .PHONY: audit
+audit: STRICT = --strict
 audit: $(AUDIT)/.installed ## ask PyPI for known vulnerabilities of everything in constraints.txt; needs its JSON API
-	@$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r constraints.txt
+	@$(AUDIT)/bin/pip-audit $(STRICT) --no-deps --disable-pip --progress-spinner off -r constraints.txt
 
 .PHONY: format
 format: $(DEV)/.installed ## rewrite the sources in the house style
@@ -176,5 +197,5 @@ train: $(DEV)/.installed ## train a model: make train RECIPE=tinysafe DATA=dir O
 
 .PHONY: clean
 clean: ## remove the environments and all caches
-	@rm -rf $(VENV) $(DEV) $(AUDIT) $(RAY) $(PEERS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(DEV) $(AUDIT) $(RAY) $(PEERS) $(FUZZ) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

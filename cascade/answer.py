@@ -205,6 +205,7 @@ def _report(name: str, opinion: Opinion) -> StageReport:
         tokenize_ms=opinion.tokenize_ms,
         queue_ms=opinion.queue_ms,
         infer_ms=opinion.infer_ms,
+        scoring=opinion.scoring,
     )
 
 

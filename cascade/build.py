@@ -40,6 +40,7 @@ def build_pipeline(
     keep: Mapping[str, Batcher] | None = None,
     cache_entries: int = 0,
     cache_bytes: int = MAX_BYTES,
+    audit_key: bytes = b"",
 ) -> Pipeline:
     """Loads what a pipeline needs and checks that it fits together. Blocks for a second or more.
 
@@ -56,6 +57,7 @@ def build_pipeline(
         keep: stages of another pipeline that are not to be loaded again, by name.
         cache_entries: answers that are kept for requests that come again; 0 keeps and shares none.
         cache_bytes: the most memory that they take.
+        audit_key: see :class:`~cascade.pipeline.Pipeline`.
 
     Raises:
         PolicyError: a policy is invalid, or was fitted on other models.
@@ -85,7 +87,7 @@ def build_pipeline(
     calibrations = {name: calibration_digest(stage.calibration) for name, stage in stages.items()}
     models = "".join(f"{stages[name].info!r}{digest}" for name, digest in calibrations.items())
     answers = Answers(models, entries=cache_entries, max_bytes=cache_bytes) if cache_entries else None
-    return Pipeline(batchers["stage1"], batchers.get("stage2"), PolicyStore(policies), limits, answers)
+    return Pipeline(batchers["stage1"], batchers.get("stage2"), PolicyStore(policies), limits, answers, audit_key)
 
 
 def check_policies(policies: Iterable[Policy], stages: Mapping[str, Stage]) -> None:

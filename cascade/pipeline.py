@@ -58,6 +58,8 @@ class Pipeline:
         policies: the policies that requests may name.
         limits: how large a request may be.
         answers: what need not be judged again; None judges each request by itself.
+        audit_key: a secret of up to 64 bytes, without which nobody can tell whom the random audit draws; without one
+            anybody can, and the draws of every pipeline are the same.
         stages: "stage1" and, if there is one, "stage2", in the order in which a content meets them.
         adapters: names of the adapters that a request may ask for.
     """
@@ -69,10 +71,12 @@ class Pipeline:
         policies: PolicyStore,
         limits: Limits,
         answers: Answers | None = None,
+        audit_key: bytes = b"",
     ) -> None:
         self.policies = policies
         self.limits = limits
         self.answers = answers
+        self.audit_key = audit_key
         self.stages = {"stage1": stage1} | ({"stage2": stage2} if stage2 else {})
         self.adapters = frozenset(name for batcher in self.stages.values() for name in batcher.stage.info.adapters)
         self._same_windows = stage2 is not None and same_windows(stage1.stage, stage2.stage)
@@ -142,10 +146,10 @@ class Pipeline:
             return answer(request, policy, Findings(_UNROUTED, first=None, trouble=_trouble("stage1", error)))
         fired = (*await signs.result(), *triggers.in_views([tuple(first.by_view.values())], first.by_view.keys()))
         fired += () if first.model.judges else (triggers.NO_JUDGE,)
-        draw = _audit_draw(content, policy)
+        draw = _audit_draw(content, policy, self.audit_key)
         decision = policy.router.route(Signals(first.probability, first.labels, fired, draw, first.tokens))
         escalated = decision.escalate and "stage2" in self.stages
-        route = Route(escalated=escalated, reason=decision.reason, triggers=decision.triggers)
+        route = Route(escalated=escalated, reason=decision.reason, triggers=decision.triggers, audited=decision.audited)
         second, trouble = None, ""
         if route.escalated:
             judge = partial(
@@ -189,9 +193,12 @@ class Pipeline:
 _UNROUTED = Route(reason=check_pb2.ROUTE_REASON_TRIGGERED, triggers=["stage1_failed"])
 
 
-def _audit_draw(content: Sequence[Part], policy: Policy) -> float:
-    """A number in [0, 1), drawn evenly over contents by a hash, so that an audit never changes an answer on repeat."""
-    digest = blake2b(policy.revision.encode(), digest_size=8)
+def _audit_draw(content: Sequence[Part], policy: Policy, key: bytes) -> float:
+    """A number in [0, 1), drawn evenly over contents by a hash, so that an audit never changes an answer on repeat.
+
+    The hash has a key, for else who evades could choose texts that are not audited: the rest of it they know.
+    """
+    digest = blake2b(policy.revision.encode(), digest_size=8, key=key, person=b"audit")
     for part in content:
         digest.update(f"\0{part.field}\0{part.text}".encode())
     return int.from_bytes(digest.digest()) / 2**64

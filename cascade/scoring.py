@@ -24,6 +24,7 @@ from cascade.content import Part
 from cascade.errors import CascadeError, StageError
 from cascade.memory import Memory
 from cascade.merging.segments import pool, pool_largest
+from cascade.provenance import scoring
 from cascade.readings import Reading, Use
 from cascade.readings import readings as find_readings
 from cascade.v1.check_pb2 import CheckRequest
@@ -63,6 +64,7 @@ class Opinion:
         tokenize_ms: time to cut the content into windows.
         encodings: the readings cut into windows.
         passages: the windows in the order of the readings, if they were asked for.
+        scoring: digest of what the scores hang on, by :mod:`cascade.provenance`.
     """
 
     model: ModelInfo
@@ -77,6 +79,7 @@ class Opinion:
     tokenize_ms: float = 0.0
     encodings: tuple[Encoding, ...] = ()
     passages: tuple[Passage, ...] = ()
+    scoring: str = ""
 
     @property
     def probability(self) -> float:
@@ -179,7 +182,8 @@ async def ask(
     tokenize_ms = 1e3 * (perf_counter() - started)
     windows = [window for encoding in encodings for window in encoding.windows]
     calibration = batcher.stage.calibration
-    if adapter in batcher.stage.info.adapters:
+    own = adapter if adapter in batcher.stage.info.adapters else ""
+    if own:
         windows = [replace(window, adapter=adapter) for window in windows]
         calibration = calibration.of(adapter)
     score = batcher.score if memory is None else partial(memory.score, batcher)
@@ -187,9 +191,10 @@ async def ask(
     if span := tracing.CURRENT.get():
         times = (tokenize_ms, batched.queue_ms, batched.infer_ms)
         span.stage(tracing.StageTimes(role, batcher.stage.info.name, started, *times, len(windows)))
-    return _opinion(
+    opinion = _opinion(
         batcher.stage.info, calibration, readings, encodings, tokenize_ms, batched, pooling, threshold, explain
     )
+    return replace(opinion, scoring=scoring(batcher, pooling, own))
 
 
 def _opinion(

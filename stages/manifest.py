@@ -65,8 +65,19 @@ class CalibrationNumbers(_Part):
         return self
 
 
+class OnRuntime(_Part):
+    """What holds for a model on another runtime than ONNX Runtime: fitted there, and scored there."""
+
+    calibration: CalibrationNumbers
+    calibrated_on: str
+    golden: list[Golden]
+
+
 class Manifest(_Part):
-    """What lies in a model folder. ``files`` maps each path to its SHA-256; ``tolerance`` is in raw logits."""
+    """What lies in a model folder. ``files`` maps each path to its SHA-256; ``tolerance`` is in raw logits.
+
+    ``calibration`` and ``golden`` are ONNX Runtime's. ``runtimes`` has those of others by :attr:`ModelInfo.runtime`.
+    """
 
     name: str
     kind: str
@@ -88,6 +99,19 @@ class Manifest(_Part):
     golden: list[Golden]
     tolerance: float
     judges: bool = True  # False: it names hazards but cannot tell safe from unsafe
+    runtimes: dict[str, OnRuntime] = {}
+
+    @model_validator(mode="after")
+    def _same_labels(self) -> Self:
+        for name, own in self.runtimes.items():
+            if {len(own.calibration.labels), *(len(golden.labels) for golden in own.golden)} != {len(self.labels)}:
+                raise ValueError(f"runtimes.{name} is not of {len(self.labels)} labels")
+        return self
+
+    def calibration_on(self, runtime: str) -> CalibrationNumbers:
+        """The calibration for a runtime: its own, or ONNX Runtime's."""
+        own = self.runtimes.get(runtime)
+        return own.calibration if own else self.calibration
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
@@ -125,7 +149,8 @@ class Manifest(_Part):
 
     def save(self, folder: Path) -> None:
         """Writes ``folder/manifest.json``."""
-        text = json.dumps(self.model_dump(), indent=1, ensure_ascii=False)
+        left_out = None if self.runtimes else {"runtimes"}  # which earlier releases do not know
+        text = json.dumps(self.model_dump(exclude=left_out), indent=1, ensure_ascii=False)
         (folder / NAME).write_text(text + "\n", encoding="utf-8")
 
     def verify(self, folder: Path) -> None:

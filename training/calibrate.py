@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.manifest import CalibrationNumbers
 from stages.stage import Logits, Stage, Window
-from training.calibrators import choose
+from training.calibrators import Chosen, choose
 from training.data.mix import Example
 
 Array = NDArray[np.float64]
+VERDICT = "unsafe"  # what the head of the verdict is called among the labels
 
 
 def stage_logits(stage: Stage, texts: Sequence[str], budget: int = 4096) -> tuple[Array, Array, Array]:
@@ -40,16 +41,31 @@ def source_weights(examples: Sequence[Example], shares: Mapping[str, float]) -> 
     return np.array([shares[example.source] / sizes[example.source] for example in examples])
 
 
-def fit_calibration(
-    unsafe: Array, labels: Array, examples: Sequence[Example], shares: Mapping[str, float]
-) -> CalibrationNumbers:
-    """The best calibrator of the binary head and of each label, from the logits of calibration examples."""
+@dataclass(frozen=True)
+class Head:
+    """The verdict or a label: the rows that know of it, with raw logits, targets (0 or 1) and weights."""
+
+    name: str
+    logits: Array
+    targets: Array
+    weights: Array
+
+
+def heads_of(
+    unsafe: Array, labels: Array, examples: Sequence[Example], shares: Mapping[str, float], names: Sequence[str]
+) -> list[Head]:
+    """All heads, the verdict first, from the logits of calibration examples; every source counts by its share."""
     weights = source_weights(examples, shares)
     binary = np.array([example.unsafe for example in examples])
-    known = ~np.isnan(binary)
-    cells = np.array([example.labels for example in examples])
-    scales = []
-    for column in range(cells.shape[1]):
-        mask = ~np.isnan(cells[:, column])
-        scales.append(choose(labels[mask, column], cells[mask, column], weights[mask]).scale)
-    return CalibrationNumbers(unsafe=choose(unsafe[known], binary[known], weights[known]).scale, labels=scales)
+    cells = np.array([example.labels for example in examples]).reshape(len(examples), len(names))
+    found = []
+    columns = ((unsafe, binary), *((labels[:, i], cells[:, i]) for i in range(len(names))))
+    for name, (logits, targets) in zip((VERDICT, *names), columns, strict=True):
+        known = ~np.isnan(targets)
+        found.append(Head(name, logits[known], targets[known], weights[known]))
+    return found
+
+
+def choose_each(heads: Sequence[Head]) -> dict[str, Chosen]:
+    """The best calibrator of each head."""
+    return {head.name: choose(head.logits, head.targets, head.weights) for head in heads}

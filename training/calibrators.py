@@ -126,11 +126,26 @@ def _folds(targets: Array, folds: int, seed: int) -> NDArray[np.int_]:
     return fold
 
 
+def method_of(scale: Scale) -> str:
+    """Which of :data:`METHODS` a calibrator is of; "none" for one that leaves the scores as they are."""
+    if scale.knots:
+        return "isotonic"
+    if scale.bias:
+        return "platt"
+    return "none" if scale.slope == 1 else "temperature"
+
+
+def probabilities(logits: Array) -> Array:
+    """The sigmoid of logits."""
+    found: Array = 1 / (1 + np.exp(-logits))
+    return found
+
+
 def quality(scale: Scale, logits: Array, targets: Array, weights: Array) -> dict[str, float]:
     """ECE and Brier score before and after calibration, for a manifest's figures."""
     figures = {}
     for when, z in (("before", logits), ("after", calibrated_logits(scale, logits))):
-        p = 1 / (1 + np.exp(-z))
+        p = probabilities(z)
         figures[f"ece_{when}"] = round(expected_calibration_error(p, targets, weights), 4)
         figures[f"brier_{when}"] = round(brier_score(p, targets, weights), 4)
     return figures

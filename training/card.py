@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from stages.manifest import Manifest
+from training.calibration_report import NOTE, markdown, methods_of, rows_of
 from training.data.mix import Splits
 from training.draws import effective_shares
 from training.recipe import Loss, Recipe
@@ -43,6 +44,7 @@ Validation: {validation} rows. Calibration: {calibration} rows, never trained on
 | --- | --- |
 {metrics}
 
+{of_heads}
 Figures on evaluation sets stand in the README with the command that makes them.
 
 ## Limits
@@ -93,10 +95,18 @@ def write_card(path: Path, recipe: Recipe, manifest: Manifest, splits: Splits) -
             sources="\n".join(sources),
             validation=len(splits.validation),
             calibration=len(splits.calibration),
-            metrics="\n".join(f"| {key} | {value} |" for key, value in manifest.metrics.items()),
+            metrics="\n".join(f"| {key} | {value} |" for key, value in manifest.metrics.items() if "." not in key),
+            of_heads=_calibration(manifest),
         ),
         encoding="utf-8",
     )
+
+
+def _calibration(manifest: Manifest) -> str:
+    """What calibration did for each head, as a section; nothing where a manifest does not tell."""
+    table = markdown(rows_of(manifest.metrics, methods_of(manifest.labels, manifest.calibration)))
+    page = "The reliability diagrams lie beside the model folder, in `FOLDER-calibration.html`."
+    return f"## Calibration\n\n{NOTE} {page}\n\n{table}\n" if table else ""
 
 
 def _losses(loss: Loss) -> dict[str, object]:

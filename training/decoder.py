@@ -19,7 +19,7 @@ from training.bases import Base
 from training.data.mix import Splits
 from training.draws import effective_shares
 from training.golden import GOLDEN_TEXTS
-from training.package import Provenance, calibrate, trained, training_sets
+from training.package import Provenance, calibrate, diagrams_of, trained, training_sets
 from training.publish import publish
 from training.recipe import Recipe
 from training.systems import System
@@ -43,7 +43,11 @@ def package_decoder(
     stage = load_stage(out, device=device, dtype="float32")
     difference = _parity(system, stage)
     calibration, figures = calibrate(
-        stage, splits.calibration, effective_shares(splits.train, recipe.data), documents=DOCUMENTS
+        stage,
+        splits.calibration,
+        effective_shares(splits.train, recipe.data),
+        documents=DOCUMENTS,
+        diagrams=diagrams_of(out),
     )
     figures = {"saved_difference_logits": round(difference, 6), **figures}
     base_files = {name: digest for name, digest in stage.info.files.items() if BASE_WEIGHTS.fullmatch(name)}

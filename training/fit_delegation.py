@@ -5,7 +5,8 @@
 The policy gives the thresholds and the merge; its rows are those of ``training.fit_policy``. Routers are compared on
 rows that they were not fitted on: five folds, near-copies in one. Then each is fitted on all rows, its bar chosen by
 the mean F1 over the kinds of traffic, within the budget of chat prompts. Written are ``delegation.toml``,
-``margin.toml``, ``routers.md`` and ``routers.json``. ``cascade tune --policy OUT/delegation.toml`` certifies one.
+``margin.toml``, ``routers.md``, ``routers.json`` and, with the curves, ``routers.html``. One of the policies is
+certified by ``cascade tune --policy OUT/delegation.toml``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from training.data.rows import Row
 from training.delegation import feature_matrix, feature_names, fit_network, targets, weights
 from training.fit_policy import CHAT, fit_sensitive
 from training.held_out import HeldOut, Scored, held_out, score, unbound
-from training.routing_report import compare, markdown
+from training.routing_report import compare, html, markdown
 
 Rows = NDArray[np.int_]
 Fit = Callable[[Rows], Callable[[Rows], Floats]]
@@ -184,6 +185,7 @@ def write(out: Path, policies: Sequence[Policy], found: Mapping[str, Any], headi
     for policy in policies:
         (out / f"{policy.name}.toml").write_text(f"# {heading}\n{policy.toml}", encoding="utf-8")
     (out / "routers.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (out / "routers.html").write_text(html(found, heading), encoding="utf-8")
     tables = "\n".join(markdown(title, part) for title, part in found.items())
     (out / "routers.md").write_text(f"# Routers\n\n{heading}\n\n{tables}", encoding="utf-8")
 

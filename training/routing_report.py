@@ -1,13 +1,16 @@
-"""Compares routers on rows that none of them was fitted on: *worths, stakes* -> F1 over cost, as JSON and as tables."""
+"""Compares routers on rows that none of them was fitted on: *worths, stakes* -> F1 over cost: JSON, tables, charts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.evaluate import charts
+from cascade.evaluate.page import page
 from cascade.tune.routing import Stakes
 from cascade.tune.sample import Floats
 
@@ -86,6 +89,17 @@ def _bootstrap(stakes: Stakes, worth: Floats, band: Floats) -> list[float]:
         at = round(AT * n)
         found.append(drawn.f1_over(worth[rows])[at] - drawn.f1_over(band[rows])[at])
     return [round(float(value), 4) for value in (np.mean(found), *np.quantile(found, [0.025, 0.975]))]
+
+
+def html(found: Mapping[str, Any], heading: str) -> str:
+    """The curves of all comparisons as a page that opens without a network: F1 over the share escalated, by traffic."""
+    parts = [f"<p>{escape(heading)} Rows are judged by routers that were fitted without them.</p>"]
+    for title, kinds in found.items():
+        parts.append(f"<h2>{escape(title[:1].upper() + title[1:])}</h2>")
+        for kind, part in kinds.items():
+            curves = {name: [(x, y) for x, y in router["curve"]] for name, router in part["routers"].items()}
+            parts.append(charts.routers(f"{kind}, {part['rows']} rows", curves))
+    return page("Routers", "python -m training.fit_delegation", parts)
 
 
 def markdown(title: str, found: Mapping[str, Any]) -> str:

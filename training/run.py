@@ -17,6 +17,7 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import nn
 from transformers.utils import logging
 
+from stages.errors import ModelError
 from stages.hazard.adapted import load_adapted
 from stages.manifest import Manifest
 from training.adapter import merged, save_adapter, save_base
@@ -26,10 +27,11 @@ from training.data.mix import Splits, build_splits
 from training.data.rows import DataError
 from training.decoder import package_decoder
 from training.draws import rows_to_train_on
+from training.early_exit import add_exit
 from training.finished import load_best, recipe_of
 from training.loftq import take_apart
 from training.loop import ORIGIN, Trainer
-from training.package import Provenance, package, trained
+from training.package import Precision, Provenance, package, trained
 from training.publish import publish
 from training.quantise import assert_parity
 from training.recipe import Recipe
@@ -98,20 +100,25 @@ def run(
     return finish(recipe, system, with_origin(found, out), splits, out / "model", out / "CARD.md")
 
 
-def export(trained: Path, data: Path, out: Path, base: str | None = None) -> Manifest:
+def export(trained: Path, data: Path, out: Path, base: str | None = None, precision: Precision = "int8") -> Manifest:
     """Packages the best weights of a finished run again, for the machine that this is; ``out`` is the model folder.
+
+    The float32 form of a network is a model of its own, with its calibration and golden scores, and a card beside it.
 
     Raises:
         DataError: ``trained`` is no finished run, or the data are not those of its recipe.
-        ModelError: the base is of no use for the system, or a parity gate failed.
+        ModelError: the base is of no use for the system, a parity gate failed, or a decoder is to be float32.
     """
     quiet()
     recipe = recipe_of(trained)
+    if precision != "int8" and recipe.system in DECODERS:
+        raise ModelError(f"{trained}: a {recipe.system} model is kept as it was trained, there is no --precision")
     splits = build_splits(data, recipe.data, recipe.system)
     found = with_origin(find_base(base or recipe.base, trained), trained)
     system = build_system(recipe, found.folder)
     load_best(system.network, trained)
-    return finish(recipe, system, found, splits, out, trained / "CARD.md")
+    card = trained / "CARD.md" if precision == "int8" else out / "README.md"
+    return finish(recipe, system, found, splits, out, card, precision)
 
 
 def described_run(run: Path) -> str:
@@ -129,7 +136,15 @@ def with_origin(base: Base, run: Path) -> Base:
     return replace(base, described=f"{base.described}, {origin}") if origin else base
 
 
-def finish(recipe: Recipe, system: System, base: Base, splits: Splits, model: Path, card: Path) -> Manifest:
+def finish(
+    recipe: Recipe,
+    system: System,
+    base: Base,
+    splits: Splits,
+    model: Path,
+    card: Path,
+    precision: Precision = "int8",
+) -> Manifest:
     """Packages a trained system into the folder ``model`` and writes its card."""
     model.mkdir(parents=True, exist_ok=True)
     system.network.eval()
@@ -145,8 +160,10 @@ def finish(recipe: Recipe, system: System, base: Base, splits: Splits, model: Pa
         manifest = package_decoder(recipe, system, base, splits, provenance, model)
     else:
         network = _plain(recipe, system, base, model)
-        manifest = package(network, recipe, base.folder, system, splits, provenance, model)
-        if publish(recipe, system, base, card.parent / PUBLISHED):
+        manifest = package(network, recipe, base.folder, system, splits, provenance, model, precision)
+        if recipe.exit_layer and precision == "int8":
+            manifest = add_exit(model, model, recipe, splits, recipe.exit_layer)
+        if precision == "int8" and publish(recipe, system, base, card.parent / PUBLISHED):
             trained(provenance, splits).save(card.parent / PUBLISHED)
     write_card(card, recipe, manifest, splits)
     return manifest

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bench.evasion import OnRow
+from cascade.bench.sample import OnRow
 from cascade.errors import PolicyError
 from cascade.evaluate.rows import DataError
 from cascade.policy import Policy
+from cascade.policy.binomial import log_tail, upper_limit
 from cascade.policy.certificate import CertifiedModel
 from cascade.policy.model import Models
-from cascade.tune.binomial import log_tail, upper_limit
 from cascade.tune.fit import Request, Tuned, fit
 from cascade.tune.outcomes import Rules, outcomes
 from cascade.tune.sample import Sample, sample, worths

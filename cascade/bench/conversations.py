@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bench.evasion import OnRow
 from cascade.bench.lengths import share
+from cascade.bench.sample import OnRow
 from cascade.bulk import check_patiently, in_order
 from cascade.content import check_request
 from cascade.evaluate.rows import DataError, Row

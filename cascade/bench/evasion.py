@@ -1,13 +1,13 @@
 """How much a small first stage costs in safety when texts are disguised: *labelled rows, pipeline* -> report.
 
-The figure is the *cascade-induced loss*: of the unsafe texts that stage 2 alone would have caught, the share that was
-lost because stage 1 did not send them on. It is reported for each transformation and for a black-box search, beside
-the share of harmless texts that is escalated, which is the price of keeping it low.
+The figure is the *cascade-induced loss*: of the unsafe texts that stage 2 alone would have caught, by its score or by a
+hazard that blocks, the share that was lost because stage 1 did not send them on. It is reported for each transformation
+and for a black-box search, beside the share of harmless texts that is escalated, which is the price of keeping it low.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -15,41 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from cascade.bench.sample import OnRow
 from cascade.bench.search import QUERIES, wins
 from cascade.bench.transformations import TRANSFORMATIONS, Transformation
 from cascade.bulk import check_patiently, in_order
 from cascade.content import check_request
 from cascade.errors import UnsupportedError
 from cascade.evaluate.metrics import Bools, bootstrap, ratio
-from cascade.evaluate.rows import DataError, Row, open_text, parse_row
+from cascade.evaluate.rows import DataError, Row
 from cascade.evaluate.run import cpu_model, versions
 from cascade.evaluate.scoring import Judged, Scores, evaluation_pipeline, score_rows
 from cascade.pipeline import Pipeline
 from cascade.v1.check_pb2 import ROUTE_REASON_TRIGGERED, Route
 from stages.manifest import file_hash
-
-OnRow = Callable[[], None]
-
-
-def read_sample(path: Path, limit: int) -> tuple[list[Row], list[Row]]:
-    """The first ``limit`` unsafe rows of a file and as many harmless ones; rows without a label are left out.
-
-    Raises:
-        DataError: the file cannot be read, a line is no row, or a kind is missing.
-    """
-    sample: dict[bool, list[Row]] = {True: [], False: []}
-    try:
-        with open_text(path) as lines:
-            for number, line in enumerate(lines, 1):
-                row = parse_row(line, f"{path.name}:{number}") if line.strip() else None
-                if row and row.unsafe is not None and row.text.strip() and len(sample[row.unsafe]) < limit:
-                    sample[row.unsafe].append(row)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name}: cannot be read as (gzipped) UTF-8 text") from error
-    for unsafe, rows in sample.items():
-        if not rows:
-            raise DataError(f"{path.name}: has no {'unsafe' if unsafe else 'harmless'} row, and both kinds are needed")
-    return sample[True], sample[False]
 
 
 def chosen(names: Sequence[str]) -> dict[str, Transformation]:
@@ -103,7 +81,6 @@ async def measure(
     if "stage2" not in pipeline.stages:
         raise UnsupportedError("what a cascade loses is measured against its stage 2: there must be one")
     policy = pipeline.policies.get()
-    threshold = policy.stage2.unsafe_threshold
     checker = evaluation_pipeline(pipeline)
 
     async def score(rows: Sequence[Row]) -> Scores:
@@ -125,24 +102,24 @@ async def measure(
         return found
 
     plain, routes = await score(unsafe), await route(harmless)
-    reports, outcomes = [_report("none", plain, routes, threshold, seed)], []
+    reports, outcomes = [_report("none", plain, routes, seed)], []
     for name, transform in disguises.items():
         rng = Random(f"{seed} {name}")
         variants = [[replace(row, text=transform(row.text, rng)) for row in rows] for rows in (unsafe, harmless)]
         scores = await score(variants[0])
-        reports.append(_report(name, scores, await route(variants[1]), threshold, seed))
-        outcomes.append(_outcome(scores, threshold))
+        reports.append(_report(name, scores, await route(variants[1]), seed))
+        outcomes.append(_outcome(scores))
 
     async def search(row: Row, number: int) -> bool:
         async def ask(text: str) -> Judged:
             scores = await score_rows([replace(row, text=text)], checker, in_flight=1)
             return Judged(*(getattr(scores, name)[0] for name in Judged.__dataclass_fields__))
 
-        won = await wins(row.text, ask, threshold, Random(f"{seed} search {number}"), queries)
+        won = await wins(row.text, ask, Random(f"{seed} search {number}"), queries)
         on_row()
         return won
 
-    targets = [row for row, caught in zip(unsafe, plain.stage2 >= threshold, strict=True) if caught][:searched]
+    targets = [row for row, caught in zip(unsafe, plain.stage2_unsafe, strict=True) if caught][:searched]
     won = [await search(row, number) for number, row in enumerate(targets)]
     infos = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
     triggered = [route.reason == ROUTE_REASON_TRIGGERED for route in routes]
@@ -153,7 +130,11 @@ async def measure(
         "cpu": cpu_model(),
         "versions": versions(),
         "models": {name: f"{info.name}@{info.revision}" for name, info in infos.items()},
-        "policy": {"name": policy.name, "revision": policy.revision, "stage2_threshold": threshold},
+        "policy": {
+            "name": policy.name,
+            "revision": policy.revision,
+            "stage2_threshold": policy.stage2.unsafe_threshold,
+        },
         "seed": seed,
         "rows": {"unsafe": len(unsafe), "harmless": len(harmless)},
         "harmless_escalated": reports[0]["harmless_escalated"],
@@ -164,18 +145,18 @@ async def measure(
     }
 
 
-def _report(name: str, unsafe: Scores, harmless: Sequence[Route], threshold: float, seed: int) -> dict[str, Any]:
+def _report(name: str, unsafe: Scores, harmless: Sequence[Route], seed: int) -> dict[str, Any]:
     return {
         "name": name,
-        **_share(*_outcome(unsafe, threshold), seed),
+        **_share(*_outcome(unsafe), seed),
         "recall": float(unsafe.unsafe.mean()),
         "harmless_escalated": float(np.mean([route.escalated for route in harmless])),
     }
 
 
-def _outcome(unsafe: Scores, threshold: float) -> tuple[Bools, Bools]:
+def _outcome(unsafe: Scores) -> tuple[Bools, Bools]:
     """Which rows were lost, and which stage 2 alone would have caught."""
-    caught: Bools = unsafe.stage2 >= threshold
+    caught = unsafe.stage2_unsafe
     return caught & ~unsafe.escalated & ~unsafe.unsafe, caught
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bench.evasion import OnRow
+from cascade.bench.sample import OnRow
 from cascade.evaluate.metrics import bootstrap, ratio
 from cascade.evaluate.rows import DataError, Row
 from cascade.evaluate.scoring import Scores, evaluation_pipeline, score_rows
@@ -101,7 +101,7 @@ async def measure(
                 "false_positives": share(plain.unsafe, seed),
                 "controversial": share(plain.controversial, seed),
                 "stage1_alone": share(plain.stage1 >= policy.stage1.unsafe_threshold, seed),
-                "stage2_alone": share(plain.stage2 >= policy.stage2.unsafe_threshold, seed),
+                "stage2_alone": share(plain.stage2_unsafe, seed),
                 "escalated": share(plain.escalated, seed),
                 "caught_inside": share(loaded.unsafe, seed),
             }

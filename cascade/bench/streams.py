@@ -2,8 +2,9 @@
 
 A generation is harmless text with an unsafe row somewhere in it, or the response of an unsafe row that has one, written
 word by word. It is set against a check of the whole prefix every 32 tokens, which is as soon as anything could flag it
-and costs many times more. Harmless generations tell what a stream costs, in tokens that stage 1 scores and in time,
-against one check of the whole text.
+and costs many times more. Harmless generations tell what a stream costs, in tokens that each stage scores and in time,
+against one check of the whole text. One generation may be escalated by the stream and not by the check, or the other
+way round, so stage 2's tokens, and the time of both stages, are told as sums over all generations too.
 
 A prefix may block where the next one does not: one cut more or less. So the stream is also set against the prefixes
 that block twice in a row, which is what ends a stream, and what a moderation of whole prefixes with the same debounce
@@ -21,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bench.evasion import OnRow
 from cascade.bench.lengths import document, readable
+from cascade.bench.sample import OnRow, drawn
 from cascade.evaluate.rows import Row
 from cascade.memory import Memory
 from cascade.pipeline import Pipeline
@@ -52,10 +53,10 @@ class Generation:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Where a stream flagged, in code points of the answer, None if nowhere; tokens of stage 1 and seconds it took."""
+    """Where a stream flagged, in code points of the answer, None if nowhere; tokens by stage and seconds it took."""
 
     flagged: int | None
-    tokens: int
+    tokens: dict[str, int]
     seconds: float
 
 
@@ -85,7 +86,7 @@ def kinds(
         DataError: no harmless or no unsafe row is a text that is long enough to count its words.
     """
     pairs = [
-        tuple(Generation(row.text, row.response) for row in rows if row.response)[:generations]
+        tuple(drawn([Generation(row.text, row.response) for row in rows if row.response], generations, seed))
         for rows in (unsafe, harmless)
     ]
     if pairs[0]:
@@ -120,25 +121,35 @@ async def _measure(kind: Kind, pipeline: Pipeline, on_row: OnRow) -> dict[str, A
             if place is not None:
                 lags[name].append(_lag(pipeline, generation, streamed.flagged, place))
         on_row()
-    tokens, seconds, flagged = [], [], 0
+    costs: list[tuple[Streamed, Streamed]] = []
     for generation in kind.harmless:
         once = await _check(pipeline, generation)
-        streamed = await stream(pipeline, generation)
-        tokens.append(streamed.tokens / once.tokens)
-        seconds.append(streamed.seconds / once.seconds)
-        flagged += streamed.flagged is not None
+        costs.append((await stream(pipeline, generation), once))
         on_row()
+    tokens = [streamed.tokens["stage1"] / once.tokens["stage1"] for streamed, once in costs]
+    seconds = [streamed.seconds / once.seconds for streamed, once in costs]
     return {
         "kind": kind.name,
         "unsafe": len(kind.unsafe),
         "flagged_by_whole_prefix": {name: _lags(found) for name, found in lags.items()},
         "by_the_stream_alone": by_stream_alone,
         "harmless": len(kind.harmless),
-        "harmless_flagged": flagged,
+        "harmless_flagged": sum(streamed.flagged is not None for streamed, _ in costs),
         "tokens_against_one_check": float(np.median(tokens)) if tokens else None,
         "most_tokens_against_one_check": max(tokens, default=None),
         "time_against_one_check": float(np.median(seconds)) if seconds else None,
+        "tokens": {
+            stage: _summed([(streamed.tokens[stage], once.tokens[stage]) for streamed, once in costs])
+            for stage in pipeline.stages
+        },
+        "seconds": _summed([(streamed.seconds, once.seconds) for streamed, once in costs]),
     }
+
+
+def _summed(costs: Sequence[tuple[float, float]]) -> dict[str, float | None]:
+    """What all streams cost together and one check of each, and the quotient; None where the checks cost nothing."""
+    streams, checks = (sum(cost[side] for cost in costs) for side in (0, 1))
+    return {"streams": streams, "checks": checks, "ratio": streams / checks if checks else None}
 
 
 def _lag(pipeline: Pipeline, generation: Generation, flagged: int | None, place: int) -> int | None:
@@ -193,14 +204,15 @@ async def stream(pipeline: Pipeline, generation: Generation) -> Streamed:
         state = await (moderation.finish() if word is None else moderation.add(word))
     if state and state.verdict.action == ACTION_BLOCK and flagged is None:
         flagged = place
-    return Streamed(flagged, moderation.scored_tokens, perf_counter() - started)
+    return Streamed(flagged, moderation.scored_by_stage, perf_counter() - started)
 
 
 async def _check(pipeline: Pipeline, generation: Generation) -> Streamed:
     """One check of the whole, for what it costs."""
     memory, started = Memory(), perf_counter()
     await pipeline.check(generation.upto(len(generation.text)), memory=memory)
-    return Streamed(None, memory.scored(pipeline.stages["stage1"]), perf_counter() - started)
+    tokens = {name: memory.scored(batcher) for name, batcher in pipeline.stages.items()}
+    return Streamed(None, tokens, perf_counter() - started)
 
 
 def _tokens(pipeline: Pipeline, generation: Generation, place: int) -> int:

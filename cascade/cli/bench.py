@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
 
 commands.command()(benches.length)
 commands.command()(benches.conversations)
+commands.command()(benches.exchanges)
 commands.command()(benches.streams)
 commands.command()(benches.certificates)
 commands.command()(load.serve)
@@ -39,14 +40,16 @@ def bench() -> None:
 @commands.command()
 def evasion(
     file: benches.LabelledFile,
-    limit: Annotated[int, typer.Option(min=1, help="Rows of each kind that are used, from the first on.")] = 200,
+    limit: Annotated[int, typer.Option(min=1, help="Rows of each kind that are used, drawn at random.")] = 200,
     disguise: Annotated[
         list[str] | None,
         typer.Option(help="Only this disguise, by its name in the table; may be given again.", show_default=False),
     ] = None,
     queries: Annotated[int, typer.Option(min=1, help="Texts that the black-box search may try for each row.")] = 60,
     searched: Annotated[int, typer.Option(min=0, help="Rows that the black-box search attacks.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the transformations, the search and the bootstrap.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the rows, of what is done to them, and of the bootstrap.")
+    ] = 0,
     in_flight: Annotated[
         int, typer.Option(min=1, help="Rows that are judged at the same time; it changes no figure.")
     ] = 16,
@@ -60,12 +63,14 @@ def evasion(
 ) -> None:
     """Disguise unsafe texts in fifteen ways, and by a search, and report what is lost before stage 2 sees it.
 
-    The figure is the cascade-induced loss: of the texts that stage 2 alone would have caught, the share that stage 1
-    did not send on. Beside it stands the share of harmless texts that is escalated.
+    The figure is the cascade-induced loss: of the texts that stage 2 alone would have caught, by its score or by a
+    hazard that blocks, the share that stage 1 did not send on. Beside it stands the share of harmless texts that is
+    escalated.
     """
-    from cascade.bench.evasion import chosen, measure, read_sample, steps
+    from cascade.bench.evasion import chosen, measure, steps
+    from cascade.bench.sample import read_sample
 
-    unsafe, harmless = read_sample(file, limit)
+    unsafe, harmless = read_sample(file, limit, seed)
     disguises = chosen(disguise or [])
 
     async def under_way(pipeline: Pipeline, tick: Callable[[], None]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``cascade bench length``, ``conversations``, ``streams``: what shapes of text do to the cascade, on labelled rows.
+"""``cascade bench length``, ``conversations``, ``exchanges``, ``streams``: what shapes of text do, on labelled rows.
 
 ``cascade bench certificates``: what becomes of promises, on their scores.
 """
@@ -19,8 +19,6 @@ from cascade.cli.promises import Delta, MaxEscalation, MaxFalsePositive, MaxMiss
 if TYPE_CHECKING:
     from cascade.pipeline import Pipeline
 
-EVERY_ROW = 100_000
-
 LabelledFile = Annotated[
     Path,
     typer.Argument(
@@ -30,7 +28,7 @@ LabelledFile = Annotated[
         help="Labelled texts, unsafe and harmless, *.jsonl or *.jsonl.gz, with the keys text and unsafe (1 or 0).",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of what is made of the rows, and of the bootstrap.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the rows, of what is made of them, and of the bootstrap.")]
 Out = Annotated[
     Path | None, typer.Option(dir_okay=False, help="Also write the report to this JSON file.", show_default=False)
 ]
@@ -54,9 +52,9 @@ def length(
     Beside it stands how many of the same documents are caught when one unsafe row stands somewhere inside.
     """
     from cascade.bench import lengths
-    from cascade.bench.evasion import read_sample
+    from cascade.bench.sample import read_sample
 
-    unsafe, harmless = read_sample(file, EVERY_ROW)
+    unsafe, harmless = read_sample(file)
     asked = words or lengths.LENGTHS
 
     async def measure(pipeline: Pipeline, tick: Callable[[], None]) -> list[dict[str, Any]]:
@@ -89,9 +87,9 @@ def conversations(
     "At once" is one check of the whole conversation, "on arrival" one check for each turn that the user sends.
     """
     from cascade.bench import conversations as bench
-    from cascade.bench.evasion import read_sample
+    from cascade.bench.sample import read_sample
 
-    unsafe, harmless = (bench.usable(rows, limit, seed) for rows in read_sample(file, EVERY_ROW))
+    unsafe, harmless = (bench.usable(rows, limit, seed) for rows in read_sample(file))
 
     async def measure(pipeline: Pipeline, tick: Callable[[], None]) -> dict[str, Any]:
         return await bench.measure(unsafe, harmless, pipeline, seed=seed, on_row=tick)
@@ -108,6 +106,52 @@ def conversations(
     for name in (name for name in calm if name not in ("texts", "alone")):
         rows.append([f"harmless, {name} after unsafe", _share(calm[name]), f"{calm[name]['more_than_alone']:+.3f}"])
     _show(report, json, "conversations", ("turns", "flagged", "of unsplit, or more than alone"), rows)
+
+
+def exchanges(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Labelled exchanges, unsafe and harmless, *.jsonl or *.jsonl.gz, with the keys text, response and "
+            "unsafe (1 or 0, of both together).",
+        ),
+    ],
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows that are used, drawn at random. Default: all.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the rows and of the bootstrap.")] = 0,
+    out: Out = None,
+    stage1: Stage1 = TINYSAFE,
+    stage2: Stage2 = HAZARD,
+    policy: PolicyFile = None,
+    threads: Threads = None,
+    allow_score_drift: AllowScoreDrift = False,
+    json: Json = False,
+) -> None:
+    """Judge exchanges as what they are, by the prompt alone and by the response alone, and report the F1 of each.
+
+    Only the verdict UNSAFE counts as positive. The differences are paired, over the same rows.
+    """
+    from cascade.bench import exchanges as bench
+
+    rows = bench.read(file, limit, seed)
+
+    async def measure(pipeline: Pipeline, tick: Callable[[], None]) -> dict[str, Any]:
+        return await bench.measure(file, rows, pipeline, seed=seed, on_row=tick)
+
+    report = run_bench(measure, bench.steps(rows), stage1, stage2, policy, threads, allow_score_drift, out)
+    lines = [
+        [way, *(_share(found[name]) for name in bench.METRICS), f"{found['escalated']:.3f}"]
+        for way, found in report["judged"].items()
+    ]
+    for way, found in report["exchange_over"].items():
+        lines.append([f"exchange less {way}", *(_more(found[name]) for name in bench.METRICS), ""])
+    title = f"exchanges: {report['rows']['unsafe']} unsafe, {report['rows']['harmless']} harmless"
+    _show(report, json, title, ("judged", "F1", "precision", "recall", "escalated"), lines)
 
 
 def streams(
@@ -131,9 +175,9 @@ def streams(
     It is set against a check of the whole prefix every 32 tokens. Responses of rows are streamed as what they are.
     """
     from cascade.bench import streams as bench
-    from cascade.bench.evasion import read_sample
+    from cascade.bench.sample import read_sample
 
-    rows = read_sample(file, EVERY_ROW)
+    rows = read_sample(file)
     kinds = list(bench.kinds(*rows, generations=generations, lengths=words or bench.LENGTHS, seed=seed))
 
     async def measure(pipeline: Pipeline, tick: Callable[[], None]) -> list[dict[str, Any]]:
@@ -141,7 +185,7 @@ def streams(
 
     steps = sum(len(kind.unsafe) + len(kind.harmless) for kind in kinds)
     report = run_bench(measure, steps, stage1, stage2, policy, threads, allow_score_drift, out)
-    heads = ("generation", "whole prefix blocks", "in 32 tokens", "tokens later", "never", "tokens", "time")
+    heads = ("generation", "whole prefix blocks", "in 32 tokens", "tokens later", "never", "stage 1", "stage 2", "time")
     lines = []
     for kind in report:
         for times, found in kind["flagged_by_whole_prefix"].items():
@@ -152,10 +196,15 @@ def streams(
                     str(found["in_time"]),
                     " ".join(map(str, found["later"])) or "-",
                     str(found["never"]),
-                    *(_times(kind[cost]) for cost in ("tokens_against_one_check", "time_against_one_check")),
+                    _times(kind["tokens_against_one_check"]),
+                    _times(kind["tokens"]["stage2"]["ratio"] if "stage2" in kind["tokens"] else None),
+                    _times(kind["time_against_one_check"]),
                 ]
             )
-    _show(report, json, "streams (cost: medians of harmless ones against one check)", heads, lines)
+    title = (
+        "streams (cost of harmless ones against one check: tokens of stage 1 and time as medians, of stage 2 in all)"
+    )
+    _show(report, json, title, heads, lines)
 
 
 def certificates(
@@ -268,6 +317,10 @@ def _show(report: Any, json: bool, title: str, heads: tuple[str, ...], rows: lis
 
 def _share(share: dict[str, Any]) -> str:
     return "-" if share["value"] is None else f"{share['value']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"
+
+
+def _more(share: dict[str, Any]) -> str:
+    return "-" if share["value"] is None else f"{share['value']:+.3f} [{share['low']:+.3f}, {share['high']:+.3f}]"
 
 
 def _times(ratio: float | None) -> str:

@@ -98,7 +98,9 @@ def serve(
     cache: Annotated[bool, typer.Option("--cache", help="Let the server answer from its cache.")] = False,
     floor: Annotated[
         bool,
-        typer.Option(help="First measure the floor: a bare loop over stage 1's network, alone on the server's cores."),
+        typer.Option(
+            help="Before each run measure the floor: a bare loop over stage 1's network, alone on the server's cores."
+        ),
     ] = True,
     stage1: LoadStage1 = TINYSAFE,
     server_cores: ServerCores = 1,

@@ -13,6 +13,7 @@ from cascade.cli.options import Json
 from cascade.cli.runtimes import CpuRuntime, chosen
 
 if TYPE_CHECKING:
+    from cascade.serve.model_history import Loaded
     from stages.stage import ModelInfo
 
 CODE_LICENCE = "Apache-2.0"
@@ -31,6 +32,8 @@ Models = Annotated[
         show_default=False,
     ),
 ]
+
+StateDir = Annotated[Path, typer.Option(help="The --state-dir of the server.", show_default=False)]
 
 commands = typer.Typer(no_args_is_help=True, help="List and verify models; fetch the backbones for training.")
 
@@ -115,6 +118,91 @@ def fetch(
         folders = fetch_backbones(names, out)
     for folder in folders:
         print(folder)
+
+
+@commands.command()
+def history(state_dir: StateDir, json: Json = False) -> None:
+    """List the models that a server with this --state-dir has loaded, the latest first; those that are gone, too."""
+    from cascade.serve.model_history import read
+
+    rows: list[dict[str, Any]] = []
+    met = set[str]()
+    for entry in reversed(read(state_dir)):
+        rows.append(
+            {
+                "stage": entry.stage,
+                "revision": entry.revision,
+                "loaded_at": entry.at.isoformat(timespec="seconds"),
+                "folder": str(entry.folder),
+                "current": entry.stage not in met,
+                "there": not _gone(entry),
+            }
+        )
+        met.add(entry.stage)
+    if json:
+        print(dumps(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", "revision", "loaded at", "folder", "")
+    for row in rows:
+        note = "current" if row["current"] else "" if row["there"] else "not there any more"
+        table.add_row(row["stage"], row["revision"], row["loaded_at"], row["folder"], note)
+    Console(markup=False).print(table)
+
+
+@commands.command()
+def restore(
+    revision: Annotated[str, typer.Argument(help="As `cascade models history` shows it.", show_default=False)],
+    state_dir: StateDir,
+    stage: Annotated[str | None, typer.Option(help="stage1 or stage2, if both had it.", show_default=False)] = None,
+) -> None:
+    """Turn the link from which a server loads a model back to the folder of an earlier revision.
+
+    The server finds it by itself, or, with --no-watch, on SIGHUP. A folder that has other files by now is refused.
+    """
+    import os
+
+    from cascade.errors import NotFoundError, PreconditionError
+    from cascade.serve.model_history import read
+
+    found = [entry for entry in read(state_dir) if entry.revision == revision and stage in (None, entry.stage)]
+    if not found:
+        raise NotFoundError(f"revision: {state_dir} knows no such revision of a model")
+    if len({entry.stage for entry in found}) > 1:
+        raise typer.BadParameter("both stages had this revision: say which", param_hint="--stage")
+    entry = next((one for one in reversed(found) if not _gone(one)), found[-1])
+    if problem := _gone(entry):
+        raise PreconditionError(f"{entry.folder} does not hold revision {revision} any more: {problem}")
+    link = Path(entry.given)
+    if not link.is_symlink():
+        raise PreconditionError(
+            f"{entry.given} is no link that could be turned: serve from a link, or start with --{entry.stage} "
+            f"{entry.folder}"
+        )
+    aside = link.with_name(f".{link.name}.{os.getpid()}")
+    try:
+        aside.symlink_to(entry.folder)
+        aside.replace(link)
+    except OSError as error:
+        raise PreconditionError(f"{link} cannot be turned: {error.strerror}") from error
+    print(f"{entry.stage}: {link} -> {entry.folder} ({revision})")
+
+
+def _gone(entry: Loaded) -> str:
+    """Why a folder does not hold what was once loaded from it; empty if it does."""
+    from cascade.errors import CascadeError
+    from cascade.policy import fingerprint
+    from stages.manifest import NAME, Manifest
+
+    try:
+        if (entry.folder / NAME).exists():
+            Manifest.load(entry.folder).verify(entry.folder)
+        files = _described(str(entry.folder))["files"]
+    except (CascadeError, OSError) as error:
+        return str(error)
+    return "" if fingerprint(files) == entry.fingerprint else "it has other files"
 
 
 def _embedded() -> list[str]:

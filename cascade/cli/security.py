@@ -43,7 +43,14 @@ InsecurePublic = Annotated[
     typer.Option(
         "--insecure-public",
         help="Listen on an address that other machines reach although there is no TLS: the network itself is guarded, "
-        "or a proxy in front has it.",
+        "or a proxy in front has it. Holds for the metrics, too.",
+    ),
+]
+InsecureMetrics = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-metrics",
+        help="Serve the metrics on an address that other machines reach: they are never encrypted.",
     ),
 ]
 TlsCert = Annotated[
@@ -134,8 +141,8 @@ class Audit:
         )
 
 
-def check_public(endpoint: Endpoint, cert: Path | None, insecure_public: bool) -> None:
-    """Refuses an address that other machines reach, if nothing is encrypted and nobody has said that it may be so.
+def check_public(endpoint: Endpoint, cert: Path | None, insecure_public: bool, insecure_metrics: bool) -> None:
+    """Refuses addresses that other machines reach, if nothing is encrypted and nobody has said that it may be so.
 
     Raises:
         BadParameter: that is the case.
@@ -145,6 +152,12 @@ def check_public(endpoint: Endpoint, cert: Path | None, insecure_public: bool) -
             f"{endpoint.host} can be reached from other machines: serve with --tls-cert and --tls-key, or say "
             "--insecure-public if the network itself is guarded or a proxy in front has TLS",
             param_hint="--host",
+        )
+    if endpoint.has_public_metrics and not (insecure_public or insecure_metrics):
+        raise typer.BadParameter(
+            f"{endpoint.metrics_host} can be reached from other machines, and the metrics are plain HTTP for whoever "
+            "does: say --insecure-metrics if the network itself is guarded",
+            param_hint="--metrics-host",
         )
 
 

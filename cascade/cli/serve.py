@@ -56,6 +56,7 @@ def serve(
     envoy_headers_only: gateways.EnvoyHeadersOnly = False,
     open_inference: gateways.OpenInference = False,
     insecure_public: guards.InsecurePublic = False,
+    insecure_metrics: guards.InsecureMetrics = False,
     tls_cert: guards.TlsCert = None,
     tls_key: guards.TlsKey = None,
     tls_client_ca: guards.TlsClientCa = None,
@@ -99,8 +100,8 @@ def serve(
         Path | None,
         typer.Option(
             file_okay=False,
-            help="Folder that keeps the policies that were applied, so that they outlive the server. Default: they are "
-            "kept in memory.",
+            help="Folder that keeps the policies that were applied, so that they outlive the server, and tells which "
+            "models were loaded. Default: they are kept in memory.",
             show_default=False,
         ),
     ] = None,
@@ -186,7 +187,7 @@ def serve(
     require_openvino(runtime, "--runtime")
     gateways.require_http(http_port)
     endpoint = Endpoint(host, port, metrics_port, drain_s, metrics_host, http_port)
-    guards.check_public(endpoint, tls_cert, insecure_public)
+    guards.check_public(endpoint, tls_cert, insecure_public, insecure_metrics)
     audit = guards.Audit(audit_log, audit_level, audit_fsync, audit_max_mb, audit_keep, audit_on_error, audit_salt)
     tls = guards.tls_files(tls_cert, tls_key, tls_client_ca)
     told = observing.observe(access_log, otel_endpoint)
@@ -206,6 +207,14 @@ def serve(
         runtimes["stage2"] = chosen(stage2, runtime, allow_score_drift)
         if workers > 1:
             hosted = _shared(stage2, threads, log_level, allow_score_drift, runtimes["stage2"])
+    security = Security(
+        tls=tls,
+        token_file=token_file.absolute() if token_file else None,
+        public=endpoint.is_public,
+        audit=audit.settings(),
+        max_streams=max_streams,
+        stream_idle_s=stream_idle_s,
+    )
     load = partial(
         build_pipeline,
         stage1_spec=stage1,
@@ -221,6 +230,7 @@ def serve(
         runtimes=runtimes,
         cache_entries=cache_entries,
         cache_bytes=cache_mb * 2**20,
+        audit_key=security.audit_key(),  # made once, so that the draws of all workers are the same
     )
     config = Config(
         endpoint=endpoint,
@@ -242,14 +252,7 @@ def serve(
             target_wait_s=target_wait_ms / 1000,
             rate=caller_rate,
         ),
-        security=Security(
-            tls=tls,
-            token_file=token_file.absolute() if token_file else None,
-            public=endpoint.is_public,
-            audit=audit.settings(),
-            max_streams=max_streams,
-            stream_idle_s=stream_idle_s,
-        ),
+        security=security,
     )
     run = supervisor.supervise if workers > 1 else server.serve
     asyncio.run(run(config, announce=partial(print, flush=True)))

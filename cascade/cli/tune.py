@@ -48,8 +48,9 @@ def tune_policy(
         bool,
         typer.Option(
             "--from-log",
-            help="DATA is a log of scores: OUT.scores.jsonl of an earlier run, or labelled rows with an answer of both "
-            "stages under `result`, as `cascade scan` writes it, for instance a random audit of live traffic.",
+            help="DATA is a log of scores: OUT.scores.jsonl of an earlier run, or labelled answers under `result`, as "
+            "an audit log or `cascade scan` has them, of which those count that the random audit drew "
+            "(`result.route.audited`). Scores of other models, calibrations or releases are refused.",
         ),
     ] = False,
     policy: PolicyFile = None,
@@ -79,9 +80,9 @@ def tune_policy(
     """Fit a policy to labelled texts under promises that are proven on rows the search never saw.
 
     One half of the rows is searched for thresholds, the other certifies them: Learn then Test, binomial tails, a fixed
-    sequence. With probability 1 - delta all promises hold at once. Where they cannot be proven nothing is written, the
-    exit code is 3, and the nearest points are printed with the rows that a proof would take. Only the policy's
-    thresholds are tuned; merge rule, actions and audit rate are those of --policy.
+    sequence. With probability 1 - delta all promises hold at once. Where they cannot be proven no policy is written,
+    the exit code is 3, and the nearest points are printed with the rows that a proof would take; report and scores are
+    written all the same. Only the policy's thresholds are tuned; merge rule, actions and audit rate are --policy's.
     """
     from cascade.tune.report import html
     from cascade.tune.run import Aim, Source, tune

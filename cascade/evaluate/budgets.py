@@ -63,7 +63,7 @@ def report_budgets(
     cases += [
         (POLICY, scores.escalated, scores.unsafe),
         (BOTH, everything, scores.both_unsafe),
-        (STAGE2, everything, scores.stage2 >= policy.stage2.unsafe_threshold),
+        (STAGE2, everything, scores.stage2_unsafe),
     ]
     curves = cost_quality(alone, scores.both_unsafe, positive, ranked.worth)
     return {

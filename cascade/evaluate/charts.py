@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,8 +14,11 @@ from cascade.evaluate.svg import COLOURS, Chart
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = COLOURS
 BINS = 30
+RELIABILITY_BINS = 10
 # A system has one colour in all charts.
 COLOUR = {"stage 1": ORANGE, "stage 2": PURPLE, "cascade": BLUE, "merged": BLUE}
+COLOUR |= {"before": ORANGE, "after": BLUE}  # of a calibration
+COLOUR |= {"band": ORANGE, "margin": PURPLE, "delegation": BLUE, "oracle": GREEN, "random": GREY}
 
 Bins = Sequence[tuple[float, float, float]]  # predicted, observed, rows
 
@@ -43,18 +47,36 @@ def cost_quality(name: str, ranked: Points, random: Points, oracle: Points, here
     return figure(chart, f"This policy escalates {share:.1%} of the labelled rows and has an F1 of {f1:.3f}.")
 
 
-def reliability(systems: Mapping[str, tuple[Bins, float, float]]) -> str:
-    """The bins of each system, with its ECE and its Brier score."""
-    chart = Chart("Reliability", "predicted probability", "share that is unsafe")
+def routers(title: str, curves: Mapping[str, Points]) -> str:
+    """F1 over the share that is escalated by each router; "oracle" and "random" are no routers, but its bounds."""
+    values = [f1 for points in curves.values() for _, f1 in points]
+    low, high = math.floor(20 * min(values)) / 20, math.ceil(20 * max(values)) / 20
+    chart = Chart(f"Quality over cost: {title}", "share escalated", "F1", y=(low, max(high, low + 0.05)))
+    for name, points in curves.items():
+        chart.line(points, name, COLOUR[name], dashed=name in ("oracle", "random"))
+    best = ", ".join(f"{name} {max(f1 for _, f1 in points):.3f}" for name, points in curves.items())
+    return figure(chart, f"{title}. Best F1: {best}.")
+
+
+def reliability(
+    systems: Mapping[str, tuple[Bins, float, float]],
+    *,
+    title: str = "",
+    y_label: str = "share that is unsafe",
+    unit: str = "rows",
+) -> str:
+    """The bins of each system, with its ECE and its Brier score; ``unit`` is what a bin's size is counted in."""
+    chart = Chart(title or "Reliability", "predicted probability", y_label)
     chart.line([(0, 0), (1, 1)], "", GREY, dashed=True)
     notes = []
     for name, (bins, ece, brier) in systems.items():
         chart.line([(predicted, observed) for predicted, observed, _ in bins], name, COLOUR[name])
         for predicted, observed, rows in bins:
-            label = f"{name}: {predicted:.2f} said, {observed:.2f} were, {rows:.0f} rows"
+            label = f"{name}: {predicted:.2f} said, {observed:.2f} were, {rows:.3g} {unit}"
             chart.dot(predicted, observed, label, COLOUR[name], 3)
         notes.append(f"{name}: ECE {ece:.3f}, Brier {brier:.3f}")
-    return figure(chart, "; ".join(notes) + ". What lies below the diagonal is too alarmed.")
+    said = f"{title}. " if title else ""
+    return figure(chart, said + "; ".join(notes) + ". What lies below the diagonal is too alarmed.")
 
 
 def counts(scores: Floats, classes: Mapping[str, Bools]) -> dict[str, list[int]]:
@@ -79,13 +101,16 @@ def histogram(name: str, found: Mapping[str, Sequence[int]], thresholds: Mapping
     return figure(chart, f"{name}: calibrated probabilities by label, with the thresholds.")
 
 
-def slices(title: str, parts: Sequence[tuple[str, str, int, float | None]]) -> str:
-    """A share for each slice: kind, name, rows and the share, which is left out where it is None."""
+def slices(title: str, parts: Sequence[tuple[str, str, int, float | None]], among: str = "rows") -> str:
+    """A share for each slice: kind, name, how many it is a share of, and the share, left out where it is None.
+
+    ``among`` is what is counted.
+    """
     bars = [(kind, name, rows, share) for kind, name, rows, share in parts if share is not None]
     highest = max((share for *_, share in bars), default=0.0)
     chart = Chart(title.capitalize(), "", f"share {title}", x=(0, max(1, len(bars))), y=(0, highest or 1), height=220)
     chart.categories = tuple(name for _, name, _, _ in bars)
     for at, (kind, name, rows, share) in enumerate(bars):
-        chart.bar(at + 0.1, at + 0.9, share, f"{kind} {name}: {share:.1%} of {rows} rows", BLUE)
+        chart.bar(at + 0.1, at + 0.9, share, f"{kind} {name}: {share:.1%} of {rows} {among}", BLUE)
     kinds = list(dict.fromkeys(kind for kind, *_ in bars if kind != "all"))
     return figure(chart, f"{title.capitalize()}, by {', '.join(kinds)}." if kinds else f"{title.capitalize()}.")

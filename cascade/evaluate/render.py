@@ -50,8 +50,8 @@ def _preamble(report: dict[str, Any]) -> Iterator[str]:
     )
     yield (
         f"Stage 1 alone decides at {report['thresholds']['stage1']}, stage 2 alone at {report['thresholds']['stage2']} "
-        "(calibrated probabilities, from the policy). AUROC and AUPRC rank by the calibrated probability, AURC by its "
-        "distance from the threshold."
+        "or by a hazard that the policy blocks (calibrated probabilities, from the policy). AUROC and AUPRC rank by "
+        "the calibrated probability, AURC by its distance from the threshold; neither sees what a hazard decides."
     )
     if report["limit"] is not None:
         yield f"Only the first {report['limit']} rows of each set were read."
@@ -75,11 +75,22 @@ def _charts(report: dict[str, Any], of_set: dict[str, Any]) -> Iterator[str]:
             label = SYSTEMS[name].removesuffix(" alone").capitalize()
             yield charts.histogram(label, plots[name]["histogram"], {"unsafe": threshold})
     found = of_set["slices"]
-    for title, share in (("recall", "recall"), ("false positives", "fpr"), ("escalated", "escalation_rate")):
+    for title, share, among in (
+        ("recall", "recall", "unsafe rows"),
+        ("false positives", "fpr", "harmless rows"),
+        ("escalated", "escalation_rate", "rows"),
+    ):
         shares = [part[share] if share == "escalation_rate" else part[share]["value"] for part in found]
         if any(share is not None for share in shares):
             named = zip(found, shares, strict=True)
-            yield charts.slices(title, [(part["kind"], part["name"], part["rows"], share) for part, share in named])
+            bars = [(part["kind"], part["name"], _among(part)[among], share) for part, share in named]
+            yield charts.slices(title, bars, among)
+
+
+def _among(part: dict[str, Any]) -> dict[str, int]:
+    """How many rows of each kind a slice has, of which its shares are."""
+    unsafe, labelled = part["positives"], part["labelled"]
+    return {"rows": part["rows"], "unsafe rows": unsafe, "harmless rows": labelled - unsafe}
 
 
 def _table(table: Table) -> Iterator[str]:

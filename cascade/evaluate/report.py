@@ -42,7 +42,7 @@ def report_set(labelled: LabelledSet, scores: Scores, policy: Policy, *, seed: i
     cohorts = [
         {"cohort": name}
         | report_cohort(labelled, scores, np.array(indices), policy, seed=seed, resamples=resamples)
-        | {"peers": published(labelled.name, name, len(indices))}
+        | {"peers": published(labelled.name, name, len(indices), labelled.files.values())}
         for name, indices in labelled.cohorts().items()
     ]
     return {
@@ -128,5 +128,5 @@ def _systems(scores: Scores, policy: Policy) -> Iterator[tuple[str, Bools, Float
     """Each system with its decisions, its probabilities and the thresholds that they are held against."""
     first, merged = policy.stage1.unsafe_threshold, policy.stage2.unsafe_threshold
     yield STAGE1, scores.stage1 >= first, scores.stage1, first
-    yield STAGE2, scores.stage2 >= merged, scores.stage2, merged
+    yield STAGE2, scores.stage2_unsafe, scores.stage2, merged
     yield CASCADE, scores.unsafe, scores.cascade, np.where(scores.escalated, merged, first)

@@ -3,6 +3,9 @@
 The cascade's numbers are the answers of ``check`` themselves. Where it did not ask stage 2, the row is checked once
 more under the same policy with every text escalated, for what stage 2 alone would have said; what stage 1 said of a
 window is remembered, so that it counts, and costs, once.
+
+*Stage 2 alone* is the policy with every text escalated and stage 1 ignored: a text is unsafe from stage 2's own
+threshold on, or where stage 2 names a hazard that blocks.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from cascade.memory import Memory
 from cascade.pipeline import Pipeline
 from cascade.policy import PolicyStore
 from cascade.v1.check_pb2 import CheckRequest, CheckResponse, RouteReason, StageReport, Verdict
-from stages.taxonomy import TINYSAFE_CATEGORIES
+from stages.taxonomy import TINYSAFE_CATEGORIES, speaks_categories
 
 EVERYTHING = "evaluation-escalates-everything"
 
@@ -38,7 +41,7 @@ class Judged:
     """What was said of one row; probabilities are calibrated, hazards and categories in their order, NaN where unknown.
 
     ``cascade``, ``unsafe``, ``controversial`` and ``escalated`` are of the policy; ``merged`` and ``both_unsafe`` are
-    what is said when both stages are asked; ``tokens`` counts stage 1's.
+    what is said when both stages are asked, ``stage2_unsafe`` what stage 2 alone decides; ``tokens`` counts stage 1's.
     """
 
     stage1: float
@@ -47,6 +50,7 @@ class Judged:
     merged: float
     unsafe: bool
     both_unsafe: bool
+    stage2_unsafe: bool
     controversial: bool
     escalated: bool
     reason: str
@@ -68,6 +72,7 @@ class Scores:
     merged: NDArray[np.float64]
     unsafe: NDArray[np.bool_]
     both_unsafe: NDArray[np.bool_]
+    stage2_unsafe: NDArray[np.bool_]
     controversial: NDArray[np.bool_]
     escalated: NDArray[np.bool_]
     reason: NDArray[np.str_]
@@ -147,6 +152,7 @@ async def _judge(row: Row, pipeline: Pipeline) -> Judged:
         merged=full.unsafe_probability,
         unsafe=answer.verdict == Verdict.VERDICT_UNSAFE,
         both_unsafe=full.verdict == Verdict.VERDICT_UNSAFE,
+        stage2_unsafe=_is_unsafe_by_stage2(full, pipeline),
         controversial=answer.verdict == Verdict.VERDICT_CONTROVERSIAL,
         escalated=answer.route.escalated,
         reason=RouteReason.Name(answer.route.reason).removeprefix("ROUTE_REASON_"),
@@ -154,6 +160,15 @@ async def _judge(row: Row, pipeline: Pipeline) -> Judged:
         hazards=tuple(h.probability if h.HasField("probability") else math.nan for h in full.hazards),
         categories=tuple(categories.get(name, math.nan) for name in TINYSAFE_CATEGORIES),
     )
+
+
+def _is_unsafe_by_stage2(full: CheckResponse, pipeline: Pipeline) -> bool:
+    """What the policy makes of stage 2's verdict and of the hazards that stage 2 names, without stage 1."""
+    policy, model = pipeline.policies.get(), pipeline.stages["stage2"].stage.info
+    named = () if speaks_categories(model.taxonomy) else model.labels  # a category may share a hazard's name
+    blocks = {slug for slug in named if slug in policy.hazards and policy.hazards[slug].action == "BLOCK"}
+    over = _report(full, "stage2").calibrated_probability >= policy.stage2.unsafe_threshold
+    return over or any(hazard.flagged and hazard.slug in blocks for hazard in full.hazards)
 
 
 async def _check(row: Row, checker: Checker, policy: str = "") -> CheckResponse:

@@ -125,10 +125,11 @@ def _peer_table(name: str, cohort: dict[str, Any], published: dict[str, Any]) ->
         for system, label in SYSTEMS.items()
         if metric in cohort["systems"][system]
     ]
+    how = "of a file known to hold them" if published["known_file"] else "by the set's name and their number only"
     theirs = sorted(published["peers"].items(), key=lambda peer: -peer[1])
     return Table(
         f"{name}, {cohort['cohort']}: published {METRICS[metric]}",
-        f"of the same {cohort['rows']} rows, by {published['source']}",
+        f"of the same {cohort['rows']} rows, {how}, by {published['source']}",
         ("", METRICS[metric]),
         (*ours, *((peer, f"{value:.3f}") for peer, value in theirs)),
     )

@@ -192,7 +192,7 @@ class LedgerFolder:
         try:
             for history in ledger.histories.values():
                 self._write_revisions(history.revisions)
-            _replace(self._folder / "policies.json", index.model_dump_json(indent=1) + "\n")
+            replace_file(self._folder / "policies.json", index.model_dump_json(indent=1) + "\n")
         except OSError as error:
             raise CascadeError(f"{self._folder}: cannot be written: {error.strerror or error}") from error
         try:
@@ -205,7 +205,7 @@ class LedgerFolder:
             path = self._path(kept.policy.name, kept.policy.revision)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _replace(path, kept.policy.toml)
+                replace_file(path, kept.policy.toml)
 
     def _forget(self, ledger: Ledger) -> None:
         for name, history in ledger.histories.items():
@@ -257,7 +257,7 @@ class _Index(BaseModel):
     policies: dict[str, _Entry]
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Writes a file so that there is the old one or the new one under its name at any time, after a power cut too."""
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False

@@ -24,7 +24,8 @@ class Escalation:
         unsafe_threshold: the calibrated probability from which on stage 1 flags.
         escalate_flagged: whether what stage 1 flags is escalated whatever it is worth, so that stage 2 names the
             hazards. Without it stage 1's verdict stands for what is flagged but not worth stage 2.
-        audit_rate: the share, 0 to 1, of all other requests that is escalated to watch for drift.
+        audit_rate: the share, 0 to 1, of all requests that is escalated whatever else is known of them, to watch for
+            drift and to tune from.
         escalate_at: hazards, by slug, that stage 1 may not clear alone: a request escalates when one of the labels that
             are near to the hazard reaches that probability.
     """
@@ -39,7 +40,7 @@ class Escalation:
     def route(self, signals: Signals) -> Decision:
         """Gives the first reason that holds, in the order of ``RouteReason``."""
         reason = self._reason(signals)
-        return Decision(reason != check_pb2.ROUTE_REASON_PASSED, reason, signals.triggers)
+        return Decision(reason != check_pb2.ROUTE_REASON_PASSED, reason, signals.triggers, self._audited(signals))
 
     def _reason(self, signals: Signals) -> RouteReason:
         if self.escalate_flagged and signals.stage1 >= self.unsafe_threshold:
@@ -50,9 +51,12 @@ class Escalation:
             return check_pb2.ROUTE_REASON_TRIGGERED
         if self._near_sensitive_hazard(signals.categories):
             return check_pb2.ROUTE_REASON_SENSITIVE_HAZARD
-        if signals.audit_draw < self.audit_rate:
+        if self._audited(signals):
             return check_pb2.ROUTE_REASON_AUDITED
         return check_pb2.ROUTE_REASON_PASSED
+
+    def _audited(self, signals: Signals) -> bool:
+        return signals.audit_draw < self.audit_rate
 
     def _near_sensitive_hazard(self, categories: Mapping[str, float]) -> bool:
         return any(label in categories and categories[label] >= at for label, at in self._watched.items())

@@ -27,11 +27,16 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether stage 2 is asked, the first reason for it, and all triggers that fired, whether they decided or not."""
+    """Whether stage 2 is asked, the first reason for it, and all triggers that fired, whether they decided or not.
+
+    ``audited`` tells that the random audit drew the request, whether that decided or not: who looks for a random sample
+    of the traffic finds it there, while those whose reason is the audit are what no other reason wanted.
+    """
 
     escalate: bool
     reason: RouteReason
     triggers: tuple[str, ...] = ()
+    audited: bool = False
 
 
 class Router(Protocol):

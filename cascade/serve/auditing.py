@@ -1,8 +1,9 @@
 """*a call and its answer* -> a record of the audit log: who asked what when, and what was answered.
 
 A record is one JSON object: ``time, method, caller, peer, code, reason, id, content[{field, bytes, hash, salt}]`` and,
-where there is a verdict, ``result``, the ``CheckResponse`` in JSON. ``cascade tune --from-log`` reads it once somebody
-has added the label ``unsafe``. Text is in it at the level ``full`` alone, as ``request``.
+where there is a verdict, ``result``, the ``CheckResponse`` in JSON. ``cascade tune --from-log`` reads those that the
+random audit drew (``result.route.audited``) once somebody has added the label ``unsafe``. Text is in a record at the
+level ``full`` alone, as ``request``.
 
 A hash is BLAKE2b keyed with a salt: equal texts can be told, but nobody without the salt can try texts out on it.
 """
@@ -80,7 +81,7 @@ class Auditor:
             AuditFileError: the salt cannot be used.
         """
         self._log, self._level, self._on_error = log, level, on_error
-        self._salt = Watched("audit salt", [salt], lambda: _salt(salt))
+        self._salt = Watched("audit salt", [salt], lambda: read_salt(salt))
         self._records = Counter(
             "cascade_audit_records",
             "Records of the audit log: written, refused with their calls, dropped.",
@@ -205,8 +206,12 @@ def _fields(request: Message | None) -> Iterator[tuple[str, str]]:
         yield "toml", request.toml
 
 
-def _salt(path: Path) -> Salt:
-    """Reads a salt; makes one where there is none."""
+def read_salt(path: Path) -> Salt:
+    """Reads a salt; makes one where there is none.
+
+    Raises:
+        AuditFileError: it cannot be read, made or used.
+    """
     try:
         if not path.exists():
             _make_salt(path)

@@ -51,7 +51,7 @@ class Config:
         sources: where its policy and its models come from.
         load: makes the pipeline of each process; it can be pickled.
         hosted: stage 2 in a process of its own; None if it runs in the server's.
-        state_dir: where policy revisions are kept; None to keep them in memory.
+        state_dir: where policy revisions are kept, and which models were; None to keep the former in memory.
         watch: files that change are applied.
         log_level: the least that is logged.
         workers: processes that answer.

@@ -19,6 +19,7 @@ from cascade.errors import CascadeError, ModelError, PolicyError, UnavailableErr
 from cascade.policy import Policy, parse
 from cascade.policy.ledger import History, Ledger, LedgerFolder
 from cascade.serve.config import Config, Setup
+from cascade.serve.model_history import record
 from cascade.serve.participant import Participant
 from cascade.serve.sources import BUILT_IN
 from cascade.serve.stage_host import StageHost
@@ -70,6 +71,7 @@ class Coordinator:
     def __init__(self, config: Config, registry: CollectorRegistry) -> None:
         self.participants: list[Participant] = []
         self._sources, self._hosted, self._watch = config.sources, config.hosted, config.watch
+        self._state = config.state_dir
         self._folder = LedgerFolder(config.state_dir) if config.state_dir else None
         self._ledger = Ledger()
         self._setup: Setup | None = None
@@ -147,6 +149,7 @@ class Coordinator:
                 changed = stamps != self._setup.stamps or ledger is not self._ledger
                 if changed:
                     await self._switch(ledger, stamps)
+                    self._seen = ()  # the files may be changed back before the watch has had a look
                 return changed
 
     async def watch(self) -> None:
@@ -154,7 +157,7 @@ class Coordinator:
 
         Looks are cheap, and unlike notifications they see network file systems and turned links, too.
         """
-        before = tried = self._seen
+        before = self._seen
         while self._watch:
             await asyncio.sleep(POLL_S)
             try:
@@ -162,8 +165,8 @@ class Coordinator:
             except OSError as error:
                 log.warning("cannot look for changes", extra={"error": error.strerror})
                 continue
-            if now == before and now != tried and await self.try_reload("file"):
-                tried = now
+            if now == before and now != self._seen and await self.try_reload("file"):
+                self._seen = now
             before = now
 
     async def try_reload(self, why: str) -> bool:
@@ -249,6 +252,8 @@ class Coordinator:
             task = asyncio.create_task(self._leave(list(self.participants), None if leaving is host else leaving))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
+        if self._state and (before is None or stamps != before.stamps):
+            await asyncio.to_thread(record, self._state, self._sources.models, self._found)
 
     async def _prepare(self, setup: Setup) -> Mapping[str, str]:
         """What each process has loaded, which must be the same."""

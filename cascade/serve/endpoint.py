@@ -28,10 +28,19 @@ class Endpoint:
     @property
     def is_public(self) -> bool:
         """Other machines can reach it. A host name other than localhost counts as public."""
-        try:
-            return not ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host != "localhost"
+        return _is_public(self.host)
+
+    @property
+    def has_public_metrics(self) -> bool:
+        """Other machines can reach the metrics, if there are any."""
+        return self.metrics_port is not None and _is_public(self.metrics_host)
+
+
+def _is_public(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
 
 
 def _address(host: str, port: int) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_bytes
 
 import grpc
 from prometheus_client import CollectorRegistry
 
 from cascade.serve.audit import AuditFile, AuditLog, FileSettings
-from cascade.serve.auditing import Auditor, Level, OnError
+from cascade.serve.auditing import SALT_BYTES, Auditor, Level, OnError, read_salt
 from cascade.serve.guard import Guard, by_address, by_certificate, by_token, open_guard
 from cascade.serve.tls import TlsFiles, server_credentials
 from cascade.serve.tokens import Tokens
@@ -81,6 +82,16 @@ class Security:
         if self.audit.level is Level.FULL:
             log.warning("the audit log keeps every text that is judged", extra={"file": str(self.audit.file.path)})
         return AuditFile(self.audit.file)
+
+    def audit_key(self) -> bytes:
+        """What the draws of the random audit are keyed with: the audit log's salt, else a secret of this server.
+
+        While the salt stays a text is drawn each time that it comes or never, whether or not the server starts anew.
+
+        Raises:
+            AuditFileError: the salt cannot be used.
+        """
+        return token_bytes(SALT_BYTES) if self.audit is None else read_salt(self.audit.salt).key
 
     def auditor(self, audit_log: AuditLog, registry: CollectorRegistry) -> Auditor:
         """What writes to the audit log.

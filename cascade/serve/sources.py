@@ -39,12 +39,17 @@ class Sources:
 
     def stamps(self) -> dict[str, str]:
         """By stage a stamp of its model's files: names, sizes and times. Cheap, and another one after any change."""
-        return {stage: _stamp(Path(EMBEDDED.get(spec, spec)), spec) for stage, spec in self.models.items()}
+        return {stage: _stamp(folder_of(spec), spec) for stage, spec in self.models.items()}
 
     def look(self) -> tuple[str, ...]:
         """The stamps of everything that may change while the server runs."""
         policy = () if self.policy is None else (_stamp(self.policy, ""),)
         return (*policy, *self.stamps().values())
+
+
+def folder_of(spec: str) -> Path:
+    """The folder of an embedded model's name; of everything else the path that it may be."""
+    return Path(EMBEDDED.get(spec, spec))
 
 
 def _stamp(path: Path, spec: str) -> str:

@@ -97,7 +97,15 @@ class Moderation:
     @property
     def scored_tokens(self) -> int:
         """Tokens that stage 1 scored for this generation, the special ones of the windows included."""
-        return self._memory.scored(self._stage1) + self._chunk_memory.scored(self._stage1)
+        return self.scored_by_stage["stage1"]
+
+    @property
+    def scored_by_stage(self) -> dict[str, int]:
+        """The same of each stage, "stage1" first."""
+        return {
+            name: self._memory.scored(batcher) + self._chunk_memory.scored(batcher)
+            for name, batcher in self._pipeline.stages.items()
+        }
 
     @property
     def pending(self) -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
 
+from cascade.policy.binomial import log_tail, upper_limit
 from cascade.policy.certificate import Promise
-from cascade.tune.binomial import log_tail, upper_limit
 from cascade.tune.outcomes import Rules, outcomes
 from cascade.tune.sample import Sample
 from cascade.tune.wishes import Wish

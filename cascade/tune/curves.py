@@ -22,11 +22,16 @@ def final(rows: Sample, rules: Rules, threshold1: float, done: Outcomes) -> tupl
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows of one kind: how many, and the shares escalated, missed and falsely alarmed; None where nothing counts."""
+    """Rows of one kind: how many, and the shares escalated, missed and falsely alarmed; None where nothing counts.
+
+    Missed is a share of the ``unsafe`` rows, falsely alarmed one of the ``harmless`` ones.
+    """
 
     kind: str
     name: str
     rows: int
+    unsafe: int
+    harmless: int
     escalated: float
     missed: float | None
     false: float | None
@@ -54,6 +59,8 @@ def _slice(kind: str, name: str, inside: Bools, rows: Sample, done: Outcomes) ->
         kind,
         name,
         int(inside.sum()),
+        int((inside & rows.unsafe).sum()),
+        int((inside & rows.harmless).sum()),
         float(done.escalated[inside].mean()),
         share(~done.unsafe, rows.unsafe),
         share(done.unsafe, rows.harmless),

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cascade.evaluate.rows import DataError
 from cascade.policy import Policy, parse
 from cascade.policy.certificate import Certificate, CertifiedModel, HazardPromises, Promise
 from cascade.policy.model import HazardRule, Models
+from cascade.policy.reference import reference
 from cascade.tune.certify import Proof, certify
 from cascade.tune.nearest import Need, Point, nearest, needs
-from cascade.tune.outcomes import NEVER, Rules
+from cascade.tune.outcomes import NEVER, Rules, escalated
 from cascade.tune.routing import margins_of
-from cascade.tune.sample import Sample, check_labels, check_sizes, halves, halves_of, sample
+from cascade.tune.sample import Sample, check_rows, halves, halves_of, sample
 from cascade.tune.scores import ScoredRow
-from cascade.tune.search import DIGITS, search
+from cascade.tune.search import DIGITS, f1, middle_of_best, search
 from cascade.tune.wishes import Wish
 from stages.taxonomy import HAZARD_SLUGS
 
@@ -63,14 +63,10 @@ def fit(rows: Sequence[ScoredRow], request: Request) -> Tuned:
     Raises:
         DataError: the rows cannot carry the wishes: one class only, too few rows, unknown labels.
     """
-    check_labels(rows, request.wishes)
+    check_rows(rows, request.wishes, request.delta, request.seed)
     request = replace(request, policy=with_boundaries(request, rows))
     everything = sample(rows, request.policy, request.seed)
     searched, certified = halves(everything, request.seed)
-    check_sizes(certified, everything, request.wishes, request.delta)
-    for wish in request.wishes:
-        if not searched.of(wish).any():
-            raise DataError(f"too few rows: the half that is searched has no {wish.of}")
     candidates = search(searched, request.wishes, Rules.of(request.policy), request.delta)
     chain = candidates.chain()
     proof = certify(chain, certified, request.wishes, request.delta)
@@ -84,7 +80,7 @@ def fit(rows: Sequence[ScoredRow], request: Request) -> Tuned:
             searched,
             certified,
         )
-    policy = with_rules(request.policy, proof.rules, searched, request)
+    policy = with_reference(with_rules(request.policy, proof.rules, searched, request), everything, proof.rules)
     sizes = (len(everything), len(searched), len(certified))
     policy = with_certificate(policy, proof, request, sizes)
     return Tuned(policy, proof.rules, proof, (), (), searched, certified)
@@ -145,6 +141,18 @@ def with_rules(policy: Policy, rules: Rules, searched: Sample, request: Request)
     )
 
 
+def with_reference(policy: Policy, rows: Sample, rules: Rules) -> Policy:
+    """The policy with what a server compares its traffic with: all rows, for they are like the texts to come.
+
+    Without it where so many scores are the same that there are no deciles: drift cannot be measured then.
+    """
+    try:
+        found = reference(rows.stage1, escalated(rows, rules))
+    except ValueError:
+        found = None
+    return policy.model_copy(update={"reference": found})
+
+
 def with_certificate(policy: Policy, proof: Proof, request: Request, sizes: tuple[int, int, int]) -> Policy:
     """The policy with the table that says what was proven of it, read back as any policy file is."""
     overall: dict[str, Promise] = {}
@@ -172,11 +180,11 @@ def with_certificate(policy: Policy, proof: Proof, request: Request, sizes: tupl
 
 
 def best_f1(rows: Sample) -> float:
-    """The threshold at which stage 1 alone has the best F1."""
+    """The threshold at which stage 1 alone has the best F1; of several the middle."""
     cuts = np.unique(np.round(np.quantile(rows.stage1, np.linspace(0, 1, 200)), DIGITS))
     hits = np.array([(rows.stage1[rows.unsafe] >= cut).sum() for cut in cuts])
     alarms = np.array([(rows.stage1[rows.harmless] >= cut).sum() for cut in cuts])
-    return float(cuts[(2 * hits / (hits + alarms + rows.unsafe.sum())).argmax()])
+    return middle_of_best(cuts, f1(hits, alarms, int(rows.unsafe.sum())), rows.stage1)
 
 
 def _sure(rows: Sample, floor: float) -> float:

@@ -11,8 +11,8 @@ from math import ceil, isinf, log
 
 import numpy as np
 
+from cascade.policy.binomial import log_tails, rows_needed, upper_limit
 from cascade.policy.certificate import Promise
-from cascade.tune.binomial import log_tails, rows_needed, upper_limit
 from cascade.tune.sample import Floats, Sample
 from cascade.tune.search import Candidates
 from cascade.tune.wishes import Wish

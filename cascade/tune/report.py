@@ -93,8 +93,13 @@ def _reliability(rows: Sample) -> str:
 def _slices(tuned: Tuned) -> Iterator[str]:
     found = list(slices(tuned.certified, tuned.rules))
     yield "<h2>By language and length</h2>"
-    for title, name in (("missed unsafe", "missed"), ("false positives", "false"), ("escalated", "escalated")):
-        yield draw.slices(title, [(part.kind, part.name, part.rows, getattr(part, name)) for part in found])
+    for title, name, of, among in (
+        ("missed unsafe", "missed", "unsafe", "unsafe rows"),
+        ("false positives", "false", "harmless", "harmless rows"),
+        ("escalated", "escalated", "rows", "rows"),
+    ):
+        bars = [(part.kind, part.name, getattr(part, of), getattr(part, name)) for part in found]
+        yield draw.slices(title, bars, among)
     cells = ((s.kind, s.name, str(s.rows), _percent(s.escalated), _percent(s.missed), _percent(s.false)) for s in found)
     yield table(("slice", "", "rows", "escalated", "missed unsafe", "false positives"), cells)
 
@@ -107,8 +112,7 @@ def _promises(tuned: Tuned, request: Request) -> Iterator[str]:
     kind = "Proven" if tuned.policy else "Not proven"
     yield (
         f'<p class="{"yes" if tuned.policy else "no"}">{kind} at delta {request.delta:g} by Learn then Test: binomial '
-        f"tail, fixed sequence, {tuned.proof.tested} candidates tested. All promises hold together with a probability "
-        f"of {1 - request.delta:g} or more, on texts like those of the data.</p>"
+        f"tail, fixed sequence, {tuned.proof.tested} candidates tested.{_meaning(tuned, request)}</p>"
     )
     yield table(
         ("promise", "of", "wish", "empirical", "failures / n", "bound", "p-value"),
@@ -120,8 +124,25 @@ def _promises(tuned: Tuned, request: Request) -> Iterator[str]:
     )  # fmt: skip
 
 
+def _meaning(tuned: Tuned, request: Request) -> str:
+    """What a proof means; nothing where there is none."""
+    if tuned.policy is None:
+        return ""
+    held = f"with a probability of {1 - request.delta:g} or more"
+    return f" All promises hold together {held}, on texts like those of the data."
+
+
 def _infeasible(tuned: Tuned) -> Iterator[str]:
     yield "<p>The table is of the candidate that keeps the wishes most surely. No policy was written.</p>"
+    if tuned.needs:
+        yield "<h2>Rows that a proof would take</h2><p>If the share stayed what it is in the half that certifies.</p>"
+        yield table(
+            ("promise", "of", "share", "there", "needed", "in both halves, about"),
+            (
+                (need.wish, need.rows_of, f"{need.share:.1%}", str(need.there), *_needed(need.needed))
+                for need in tuned.needs
+            ),
+        )
     if tuned.points:
         names = list(tuned.points[0].limits)
         yield "<h2>Nearest points</h2><p>By the half that is searched: a hint, not a promise.</p>"
@@ -129,6 +150,10 @@ def _infeasible(tuned: Tuned) -> Iterator[str]:
             ("gives way", *names),
             ((point.relaxed or "all", *(f"{point.limits[name]:g}" for name in names)) for point in tuned.points),
         )
+
+
+def _needed(rows: int | None) -> tuple[str, str]:
+    return ("no number would do", "–") if rows is None else (str(rows), str(2 * rows))
 
 
 def _provenance(tuned: Tuned, request: Request) -> Iterator[str]:

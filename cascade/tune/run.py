@@ -17,8 +17,9 @@ from cascade.policy import Policy, PolicyStore, calibration_digest, fingerprint
 from cascade.policy.certificate import CertifiedModel
 from cascade.policy.model import Models
 from cascade.tune.fit import Request, Tuned, fit
-from cascade.tune.scores import read_log
-from cascade.tune.scoring import models, score_cached, separable
+from cascade.tune.sample import check_rows
+from cascade.tune.scores import read
+from cascade.tune.scoring import loaded, score_cached
 from cascade.tune.wishes import Wish
 from stages.manifest import file_hash
 
@@ -80,7 +81,7 @@ async def tune(
     Raises:
         UnsupportedError: there is no stage 2, or a stage only names hazards.
         PolicyError: the network of the policy's router was fitted on other models.
-        DataError: the rows cannot carry the wishes, or other models scored them.
+        DataError: the rows cannot carry the wishes, which is told before any is scored, or other models scored them.
         EvaluationError: a row could not be judged.
     """
     if "stage2" not in pipeline.stages:
@@ -94,8 +95,11 @@ async def tune(
     judging = Pipeline(pipeline.stages["stage1"], pipeline.stages["stage2"], PolicyStore([base]), pipeline.limits)
     data = file_hash(source.path)
     if source.cache is None:
-        scored = read_log(source.path, models(judging), answers=separable(judging))
+        log = read(source.path, loaded(judging))
+        check_rows(log.rows, aim.wishes, aim.delta, aim.seed, log.drawn)
+        scored = log.rows
     else:
+        check_rows(rows, aim.wishes, aim.delta, aim.seed)
         scored = await score_cached(rows, data, judging, source.cache, in_flight=in_flight, on_row=on_row)
     request = Request(aim.wishes, aim.delta, base, aim.name, data, certified_models(judging), aim.seed)
     return fit(scored, request), request

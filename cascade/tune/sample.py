@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2b
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade.evaluate.rows import DataError
 from cascade.merging.stages import merge
+from cascade.policy.binomial import least_rows
 from cascade.policy.model import Policy
 from cascade.policy.routers import worth_of
 from cascade.routing.escalation import near
 from cascade.routing.router import Signals
 from cascade.routing.triggers import UNREAD
-from cascade.tune.binomial import least_rows
 from cascade.tune.scores import ScoredRow
 from cascade.tune.wishes import Wish
 from stages.taxonomy import ATTACKS, ATTRIBUTES, HAZARD_INDEX, HAZARDS, SLUG_OF_AILUMINATE, SLUG_OF_CODE
@@ -28,6 +29,18 @@ SLUG_OF = {slug: slug for slug in HAZARD_INDEX} | SLUG_OF_AILUMINATE | SLUG_OF_C
 # Labels that say something true but name none of the hazards.
 OTHER = {*CATEGORIES, *ATTRIBUTES, *ATTACKS, "benign", "safe", "unsafe", "none"}
 _EDGE = 1e-15  # a probability this near to 0 or 1 has no logit that could be told from infinity
+
+
+class Labelled(Protocol):
+    """A row by its labels alone, scored or not."""
+
+    @property
+    def unsafe(self) -> bool | None:
+        """Whether it is unsafe; None where there is no honest label."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What else is said of it, hazards among it."""
 
 
 @dataclass(frozen=True)
@@ -144,19 +157,47 @@ def halves_of(count: int, seed: int) -> tuple[NDArray[np.int_], NDArray[np.int_]
     return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
 
 
-def check_labels(rows: Sequence[ScoredRow], wishes: Sequence[Wish]) -> None:
-    """Checks that the labels can carry the wishes.
+def check_rows(rows: Sequence[Labelled], wishes: Sequence[Wish], delta: float, seed: int, chosen: str = "") -> None:
+    """Checks that the labels can carry the wishes, on the halves that the seed draws; no score is asked for.
+
+    ``chosen`` says how the rows were chosen from more of them, if they were.
 
     Raises:
-        DataError: one class only, or a wish for a hazard beside labels that no taxonomy here knows.
+        DataError: one class only, a wish for a hazard beside labels that no taxonomy here knows, or too few rows for a
+            test without a single failure to prove each wish; the message says how many would do.
     """
+    _check_classes(rows, wishes, delta, chosen)
+    if any(wish.hazard for wish in wishes):
+        _check_hazards(rows)
+    first, second = halves_of(len(rows), seed)
+    lines = []
+    for wish in wishes:
+        about = np.array([_speaks_of(wish, row) for row in rows])
+        there, least = int(about[second].sum()), least_rows(wish.limit, delta)
+        if there < least or not about[first].any():
+            where = f"there are {there}, {int(about.sum())} in all" if there < least else "the other half has none"
+            lines.append(
+                f"{wish.name} {wish.limit:g} at delta {delta:g} needs at least {least} {wish.of} in the half that "
+                f"certifies, about {2 * least} in all; {where}"
+            )
+    if lines:
+        raise DataError("too few rows: " + "; ".join([*lines, *filter(None, [chosen])]))
+
+
+def _check_classes(rows: Sequence[Labelled], wishes: Sequence[Wish], delta: float, chosen: str) -> None:
     classes = {row.unsafe for row in rows} - {None}
-    if len(classes) < 2:
-        found = "none is labelled" if not classes else f"all are {'unsafe' if True in classes else 'safe'}"
-        raise DataError(f"tuning needs unsafe and safe rows, but of these {found}")
-    if not any(wish.hazard for wish in wishes):
+    if len(classes) == 2:
         return
-    # A label that is a misspelt hazard would silently shrink the group that the promise speaks of.
+    found = "none is labelled" if not classes else f"all are {'unsafe' if True in classes else 'safe'}"
+    least = [f"{2 * least_rows(wish.limit, delta)} {wish.of} for {wish.name} {wish.limit:g}" for wish in wishes]
+    needed = f"there are {len(rows)} rows, and at delta {delta:g} the promises need at least {', '.join(least)}"
+    raise DataError(
+        "; ".join(filter(None, [f"tuning needs unsafe and safe rows, but of these {found}", needed, chosen]))
+    )
+
+
+def _check_hazards(rows: Sequence[Labelled]) -> None:
+    """A label that is a misspelt hazard would silently shrink the group that the promise speaks of."""
     labels = {label for row in rows for label in row.labels if "=" not in label}
     unknown = sorted(labels - SLUG_OF.keys() - OTHER)
     if unknown:
@@ -166,25 +207,16 @@ def check_labels(rows: Sequence[ScoredRow], wishes: Sequence[Wish]) -> None:
         )
 
 
-def check_sizes(certified_on: Sample, rows: Sample, wishes: Sequence[Wish], delta: float) -> None:
-    """Checks that a test without a single failure would prove each wish.
-
-    Raises:
-        DataError: there are too few rows; the message says how many would do.
-    """
-    lines = []
-    for wish in wishes:
-        there, least = int(certified_on.of(wish).sum()), least_rows(wish.limit, delta)
-        if there < least:
-            lines.append(
-                f"{wish.name} {wish.limit:g} at delta {delta:g} needs at least {least} {wish.of} in the half that "
-                f"certifies, about {2 * least} in all; there are {there}, {int(rows.of(wish).sum())} in all"
-            )
-    if lines:
-        raise DataError("too few rows: " + "; ".join(lines))
+def _speaks_of(wish: Wish, row: Labelled) -> bool:
+    """Whether a wish speaks of a row; :meth:`Sample.of` says the same of all."""
+    if wish.kind == "escalation":
+        return True
+    if wish.kind == "false_positive":
+        return row.unsafe is False
+    return _carries(row)[HAZARD_INDEX[wish.hazard]] if wish.hazard else row.unsafe is True
 
 
-def _carries(row: ScoredRow) -> list[bool]:
+def _carries(row: Labelled) -> list[bool]:
     named = {SLUG_OF[label] for label in row.labels if label in SLUG_OF} if row.unsafe is not False else set()
     return [hazard.slug in named for hazard in HAZARDS]
 

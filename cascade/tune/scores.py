@@ -7,26 +7,37 @@ A line is one of two things:
   probabilities calibrated and the models as NAME@REVISION; ``hazards`` are those of an answer of both stages,
   ``stage1_hazards`` those of an answer of stage 1 alone, if it names any;
 - a labelled answer: ``unsafe``, and optionally ``id, labels, lang``, beside ``result``, a ``CheckResponse`` in JSON as
-  ``cascade scan`` writes it. Both stages must have answered, as they do on what is audited.
+  ``cascade scan`` and the audit log of a server write it. Those count that the random audit drew (``route.audited``):
+  on them both stages have answered, and they alone are a random sample. A content that came again was drawn again, so
+  that of a server's records with equal hashes one counts. What no promise speaks of is passed over: degraded answers,
+  and records of generations and of calls that had no answer.
 
-A first line with the key ``scored`` says which models and which data a cache is of.
+A first line with the key ``scored`` says which models, which data and which rules of scoring a cache is of.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cascade.evaluate.rows import DataError, open_text
+from cascade.tune import fields
 from stages.taxonomy import HAZARD_INDEX
 
 HEADER = "scored"
 STAGES = ("stage1", "stage2")
+# What a header has of how its rows were scored, and what to say where that is not how it is done here.
+MADE = {
+    "files": "other files of the models",
+    "calibrations": "other calibrations",
+    "segments": "another merge.segments",
+    "reading": "another release, which may read texts in another way",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +57,50 @@ class ScoredRow:
     triggers: tuple[str, ...]
 
 
-def read_log(path: Path, models: Mapping[str, str], *, answers: bool = True) -> list[ScoredRow]:
+@dataclass(frozen=True)
+class Loaded:
+    """What is loaded, by all the ways in which a log may say what its scores are of.
+
+    Attributes:
+        models: NAME@REVISION of "stage1" and "stage2".
+        made: what a header must have of the keys in :data:`MADE`; empty where it is compared elsewhere.
+        scoring: the digest of each stage's scores in an answer, by :mod:`cascade.provenance`; empty as well.
+        separable: whether an answer of both stages tells what stage 1 alone would have said of hazards and categories.
+    """
+
+    models: Mapping[str, str]
+    made: Mapping[str, Any] = field(default_factory=dict)
+    scoring: Mapping[str, str] = field(default_factory=dict)
+    separable: bool = True
+
+
+@dataclass
+class Log:
+    """The rows of a log; ``answers`` counts the answers that they were drawn from, ``seen`` has the rows' contents."""
+
+    rows: list[ScoredRow] = field(default_factory=list)
+    answers: int = 0
+    seen: set[Hashable] = field(default_factory=set)
+
+    @property
+    def drawn(self) -> str:
+        """How the rows were chosen, for an error that they are too few; empty where all of them counted."""
+        if not self.answers:
+            return ""
+        return (
+            f"of {self.answers} answers in the log the random audit drew {len(self.rows)} different contents, and only "
+            "those are a random sample (route.audited): collect more, or raise route.audit_rate"
+        )
+
+
+def read(path: Path, loaded: Loaded) -> Log:
     """Reads a log or a cache.
 
-    Args:
-        path: JSONL, gzipped or not.
-        models: NAME@REVISION of the loaded "stage1" and "stage2".
-        answers: whether an answer of both stages tells what stage 1 alone would have said of hazards and categories.
-
     Raises:
-        DataError: a line is no row, a score is no probability, or other models scored it; the message names the line.
+        DataError: a line is no row, a score is no probability, or what is loaded would score otherwise; the message
+            names the line. Or there is neither a row nor an answer.
     """
-    rows: list[ScoredRow] = []
+    log = Log()
     header: dict[str, Any] = {}
     try:
         with open_text(path) as lines:
@@ -65,19 +108,25 @@ def read_log(path: Path, models: Mapping[str, str], *, answers: bool = True) -> 
                 if not line.strip():
                     continue
                 where = f"{path.name}:{number}"
-                raw = _object(line, where)
+                raw = fields.parse(line, where)
                 if HEADER in raw:
-                    header = raw[HEADER]
-                else:
-                    if "result" in raw and not answers:
-                        raise DataError(f"{where}: these stages share labels, so that an answer of both does not tell "
-                                        "what stage 1 alone would say: tune from scores")  # fmt: skip
-                    rows.append(_row(raw, where, models, header.get("models", {})))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+                    header = _header(raw, where, loaded)
+                elif "result" in raw:
+                    _add(log, raw, where, loaded)
+                elif "method" not in raw:  # a record of a call without an answer
+                    log.rows.append(_row(raw, where, loaded.models, header.get("models")))
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{path.name}: cannot be read as (gzipped) UTF-8 text") from error
-    if not rows:
+    if not log.rows and not log.answers:
         raise DataError(f"{path.name}: has no rows")
-    return rows
+    if header.get("rows", len(log.rows)) != len(log.rows):
+        raise DataError(f"{path.name}: has {len(log.rows)} rows, not as many as its first line says")
+    return log
+
+
+def read_log(path: Path, models: Mapping[str, str]) -> list[ScoredRow]:
+    """The rows of a log of which no more is known than NAME@REVISION of its models; as :func:`read`."""
+    return read(path, Loaded(models)).rows
 
 
 def read_header(path: Path) -> dict[str, Any] | None:
@@ -85,7 +134,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
     try:
         with path.open(encoding="utf-8") as lines:
             found = json.loads(lines.readline()).get(HEADER)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -108,45 +157,70 @@ def row_of_answer(
     ``stages`` are those that must have answered; without stage 2 its probability is 0.
 
     Raises:
-        DataError: a stage did not answer, or a score is no probability.
+        DataError: a stage did not answer, or a value is not what it should be.
     """
-    reports = {stage.get("name"): stage for stage in _list(answer, "stages", where)}
+    reports = _reports(answer, where)
     for name in stages:
         if name not in reports:
             raise DataError(f"{where}: {name} did not answer; a log to tune from needs both stages on every row")
-    coverage = answer.get("coverage") or {}
     second = reports["stage2"].get("calibratedProbability") if "stage2" in reports else 0.0
     return ScoredRow(
         **_labels(row, where),
-        tokens=int(coverage.get("tokensTotal", 0)),
-        stage1=_probability(reports["stage1"].get("calibratedProbability"), "stage1", where),
-        stage2=_probability(second, "stage2", where),
-        stage1_labels=_named(_list(answer, "categories", where), "name", where),
-        hazards=_named(_list(answer, "hazards", where), "slug", where),
+        tokens=fields.count(fields.table(answer, "coverage", where), "tokensTotal", where),
+        stage1=fields.probability(reports["stage1"].get("calibratedProbability"), "stage1", where),
+        stage2=fields.probability(second, "stage2", where),
+        stage1_labels=_named(answer, "categories", "name", where),
+        hazards=_named(answer, "hazards", "slug", where),
         stage1_hazards={},
-        triggers=tuple((answer.get("route") or {}).get("triggers", ())),
+        triggers=fields.words(fields.table(answer, "route", where), "triggers", where),
     )
 
 
-def _row(raw: dict[str, Any], where: str, loaded: Mapping[str, str], of_header: Mapping[str, str]) -> ScoredRow:
-    if "result" in raw:
-        answer = raw["result"]
-        if not isinstance(answer, dict):
-            raise DataError(f"{where}: no answer")
-        row = row_of_answer(raw, answer, where)
-        said = {stage["name"]: f"{stage.get('model')}@{stage.get('revision')}" for stage in answer["stages"]}
-        _check_models(said, loaded, where)
-        return row
+def _add(log: Log, raw: Mapping[str, Any], where: str, loaded: Loaded) -> None:
+    """Takes a labelled answer, if it was drawn and is not known yet."""
+    answer = raw["result"]
+    if not isinstance(answer, dict):
+        raise DataError(f"{where}: no answer")
+    if not loaded.separable:
+        raise DataError(f"{where}: these stages share labels, so that an answer of both does not tell what stage 1 "
+                        "alone would say: tune from scores")  # fmt: skip
+    if "released_upto" in raw:  # a state of a generation, whose texts are parts of each other
+        return
+    log.answers += 1
+    drawn = fields.truth(fields.table(answer, "route", where), "audited", where)
+    if not drawn or fields.truth(answer, "degraded", where):
+        return
+    content = tuple(
+        (fields.word(part, "field", where), fields.word(part, "hash", where))
+        for part in fields.tables(raw, "content", where)
+    )
+    row = row_of_answer(raw, answer, where)
+    reports = _reports(answer, where)
+    said = {
+        name: f"{fields.word(report, 'model', where)}@{fields.word(report, 'revision', where)}"
+        for name, report in reports.items()
+    }
+    _check_models(said, loaded.models, where)
+    for name, digest in loaded.scoring.items():
+        if fields.word(reports[name], "scoring", where) != digest:
+            raise DataError(f"{where}: {said[name]} scored it with other files, another calibration or merge.segments, "
+                            "or by another release")  # fmt: skip
+    if not content or content not in log.seen:
+        log.seen.add(content)
+        log.rows.append(row)
+
+
+def _row(raw: dict[str, Any], where: str, loaded: Mapping[str, str], of_header: Any) -> ScoredRow:
     _check_models(raw.get("models", of_header), loaded, where)
     row = ScoredRow(
         **_labels(raw, where),
-        tokens=int(raw.get("tokens", 0)),
-        stage1=_probability(raw.get("stage1"), "stage1", where),
-        stage2=_probability(raw.get("stage2"), "stage2", where),
-        stage1_labels=_probabilities(raw.get("stage1_labels", {}), where),
-        hazards=_probabilities(raw.get("hazards", {}), where),
-        stage1_hazards=_probabilities(raw.get("stage1_hazards", {}), where),
-        triggers=tuple(raw.get("triggers", ())),
+        tokens=fields.count(raw, "tokens", where),
+        stage1=fields.probability(raw.get("stage1"), "stage1", where),
+        stage2=fields.probability(raw.get("stage2"), "stage2", where),
+        stage1_labels=fields.probabilities(raw.get("stage1_labels", {}), where),
+        hazards=fields.probabilities(raw.get("hazards", {}), where),
+        stage1_hazards=fields.probabilities(raw.get("stage1_hazards", {}), where),
+        triggers=fields.words(raw, "triggers", where),
     )
     unknown = sorted((row.hazards.keys() | row.stage1_hazards.keys()) - HAZARD_INDEX.keys())
     if unknown:
@@ -154,60 +228,43 @@ def _row(raw: dict[str, Any], where: str, loaded: Mapping[str, str], of_header: 
     return row
 
 
+def _header(raw: Mapping[str, Any], where: str, loaded: Loaded) -> dict[str, Any]:
+    """What a first line says, which must be what would be said here."""
+    header = fields.table(raw, HEADER, where)
+    if loaded.made:
+        _check_models(header.get("models"), loaded.models, where)
+    for key, made in loaded.made.items():
+        if header.get(key) != made:
+            raise DataError(f"{where}: these are scores of {MADE[key]}: score the texts again")
+    return header
+
+
 def _check_models(said: Any, loaded: Mapping[str, str], where: str) -> None:
     for name in STAGES:
         model = said.get(name) if isinstance(said, dict) else None
-        if model is None:
+        if not isinstance(model, str):
             raise DataError(f"{where}: does not say which model {name} was")
         if model != loaded[name]:
             raise DataError(f"{where}: was scored by {model} as {name}, but {loaded[name]} is loaded")
+
+
+def _reports(answer: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    return {fields.word(report, "name", where): report for report in fields.tables(answer, "stages", where)}
 
 
 def _labels(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The keys that say what a row is, whichever way its scores are written."""
     if "unsafe" not in raw or raw["unsafe"] not in (0, 1, None):
         raise DataError(f"{where}: 'unsafe' must be 1, 0 or null")
-    labels = raw.get("labels") or []
-    if not isinstance(labels, list):
-        raise DataError(f"{where}: 'labels' must be a list")
     return {
-        "id": str(raw.get("id", where)),
+        "id": fields.word(raw, "id", where, where),
         "unsafe": None if raw["unsafe"] is None else bool(raw["unsafe"]),
-        "labels": tuple(map(str, labels)),
-        "lang": str(raw.get("lang") or ""),
+        "labels": fields.words(raw, "labels", where),
+        "lang": fields.word(raw, "lang", where),
     }
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        raw = json.loads(line)
-    except ValueError:
-        raise DataError(f"{where}: not JSON") from None
-    if not isinstance(raw, dict):
-        raise DataError(f"{where}: no JSON object")
-    return raw
-
-
-def _list(raw: Mapping[str, Any], key: str, where: str) -> Sequence[dict[str, Any]]:
-    found = raw.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise DataError(f"{where}: {key!r} must be a list of objects")
-    return found
-
-
-def _named(items: Sequence[Mapping[str, Any]], key: str, where: str) -> dict[str, float]:
-    return _probabilities({item.get(key): item["probability"] for item in items if "probability" in item}, where)
-
-
-def _probabilities(raw: Any, where: str) -> dict[str, float]:
-    if not isinstance(raw, dict):
-        raise DataError(f"{where}: scores of labels must be an object")
-    return {str(name): _probability(value, str(name), where) for name, value in raw.items()}
-
-
-def _probability(value: Any, name: str, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{where}: the score of {name} is no number")
-    if not 0 <= value <= 1:
-        raise DataError(f"{where}: the score of {name} lies outside of 0 to 1; calibrated probabilities are wanted")
-    return float(value)
+def _named(answer: Mapping[str, Any], key: str, name: str, where: str) -> dict[str, float]:
+    """The probabilities in a list of objects, each by its name; where it has none nothing is known."""
+    items = [item for item in fields.tables(answer, key, where) if "probability" in item]
+    return fields.probabilities({fields.word(item, name, where): item["probability"] for item in items}, where)

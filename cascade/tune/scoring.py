@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cascade import provenance
 from cascade.bulk import Checker, check_patiently, in_order
 from cascade.content import check_request
 from cascade.errors import CascadeError
@@ -18,7 +19,7 @@ from cascade.evaluate.scoring import EvaluationError
 from cascade.jsonform import to_dict
 from cascade.pipeline import Pipeline
 from cascade.policy import PolicyStore, calibration_digest, fingerprint
-from cascade.tune.scores import ScoredRow, read_header, read_log, row_of_answer, write_cache
+from cascade.tune.scores import Loaded, ScoredRow, read_header, read_log, row_of_answer, write_cache
 from stages.taxonomy import speaks_categories
 
 
@@ -26,6 +27,24 @@ def models(pipeline: Pipeline) -> dict[str, str]:
     """NAME@REVISION of each stage."""
     infos = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
     return {name: f"{info.name}@{info.revision}" for name, info in infos.items()}
+
+
+def made(pipeline: Pipeline) -> dict[str, Any]:
+    """How the pipeline scores, as the header of a cache has it: the keys of :data:`cascade.tune.scores.MADE`."""
+    stages = {name: batcher.stage for name, batcher in pipeline.stages.items()}
+    return {
+        "files": {name: fingerprint(stage.info.files) for name, stage in stages.items()},
+        "calibrations": {name: calibration_digest(stage.calibration) for name, stage in stages.items()},
+        "segments": pipeline.policies.get().merge.segments,
+        "reading": provenance.reading(),
+    }
+
+
+def loaded(pipeline: Pipeline) -> Loaded:
+    """What a log's rows must have been scored by to be the pipeline's own."""
+    pooling = pipeline.policies.get().merge.segments
+    scoring = {name: provenance.scoring(batcher, pooling) for name, batcher in pipeline.stages.items()}
+    return Loaded(models(pipeline), made(pipeline), scoring, separable(pipeline))
 
 
 def separable(pipeline: Pipeline) -> bool:
@@ -84,17 +103,10 @@ async def score_cached(
         EvaluationError: as :func:`score_rows`.
         DataError: the cache is of the same data, but was damaged.
     """
-    stages = {name: batcher.stage for name, batcher in pipeline.stages.items()}
-    header: dict[str, Any] = {
-        "data": data,
-        "rows": len(rows),
-        "models": models(pipeline),
-        "files": {name: fingerprint(stage.info.files) for name, stage in stages.items()},
-        "calibrations": {name: calibration_digest(stage.calibration) for name, stage in stages.items()},
-        "segments": pipeline.policies.get().merge.segments,
-    }
+    named = models(pipeline)
+    header: dict[str, Any] = {"data": data, "rows": len(rows), "models": named, **made(pipeline)}
     if read_header(cache) == header:
-        kept = read_log(cache, header["models"])
+        kept = read_log(cache, named)
         for row in rows:
             on_row(row)
         return kept

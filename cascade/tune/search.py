@@ -4,22 +4,28 @@ Each candidate is the worth from which on stage 2 is asked (a band's lower bound
 and, for each hazard that a wish names, a threshold of that hazard. The chain goes from the candidate that keeps the
 wishes most surely to the one that judges best, and has only those that judge better than all that are surer: the
 Pareto front of Laufer-Goldshtein et al. (2022), "Efficiently controlling multiple risks with Pareto testing".
+
+Where no row lies between several thresholds the rows cannot tell them apart, but other texts can: the middle is taken,
+in logits, so that neither side is nearer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import log
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.tune.binomial import log_tails
+from cascade.policy.binomial import log_tails
+from cascade.routing.logits import logit
 from cascade.tune.outcomes import Rules, alarm, escalated, hazard_scores
 from cascade.tune.sample import Floats, Sample
 from cascade.tune.wishes import Wish
+from stages.stage import sigmoid
 from stages.taxonomy import HAZARD_INDEX
 
 DIGITS = 6  # of a threshold in the file; what is searched and tested is the rounded number
@@ -37,7 +43,7 @@ class Candidates:
     ``bands`` are rules, and ``band`` says for each candidate which of them it has, ``threshold`` at which threshold of
     the merged score. ``log_p`` is the largest of the wishes' p-values, as a logarithm; ``failures`` has a column for
     each wish. ``quality`` is the mean F1 of the verdict and of each hazard that a wish names, less the price of
-    escalation.
+    escalation. ``scores`` are the merged ones of all rows.
     """
 
     bands: tuple[Rules, ...]
@@ -46,10 +52,24 @@ class Candidates:
     log_p: Floats
     quality: Floats
     failures: NDArray[np.int_]
+    scores: Floats
 
     def rules(self, index: int) -> Rules:
-        """The rules of one candidate."""
-        return replace(self.bands[int(self.band[index])], unsafe_threshold=float(self.threshold[index]))
+        """The rules of one candidate, in the middle of the thresholds that do the same under the same band."""
+        first = last = index
+        while first > 0 and self._same(first - 1, index):
+            first -= 1
+        while last + 1 < len(self.band) and self._same(last + 1, index):
+            last += 1
+        threshold = middle(float(self.threshold[first]), float(self.threshold[last]), self.scores)
+        return replace(self.bands[int(self.band[index])], unsafe_threshold=threshold)
+
+    def _same(self, one: int, other: int) -> bool:
+        return (
+            self.band[one] == self.band[other]
+            and self.quality[one] == self.quality[other]
+            and bool((self.failures[one] == self.failures[other]).all())
+        )
 
     def chain(self) -> list[Rules]:
         """The front, the surest first."""
@@ -70,7 +90,7 @@ def search(rows: Sample, wishes: Sequence[Wish], start: Rules, delta: float, cut
     bands: list[Rules] = []
     counts: list[NDArray[np.int_]] = []
     qualities: list[Floats] = []
-    for low in np.unique(np.append(_grid(rows.worth, cuts), start.low)).tolist():
+    for low in _lows(rows, start, cuts):
         banded = replace(start, low=low)
         scores = hazard_scores(rows, escalated(rows, banded))
         # One bar often gives the same thresholds as another: each set of them is tried once.
@@ -85,7 +105,7 @@ def search(rows: Sample, wishes: Sequence[Wish], start: Rules, delta: float, cut
     failures = np.concatenate(counts)
     log_p = np.max([table[failures[:, j]] for j, table in enumerate(tables)], axis=0)
     band, threshold = np.repeat(np.arange(len(bands)), len(grid)), np.tile(grid, len(bands))
-    return Candidates(tuple(bands), band, threshold, log_p, np.concatenate(qualities), failures)
+    return Candidates(tuple(bands), band, threshold, log_p, np.concatenate(qualities), failures, rows.merged)
 
 
 def with_thresholds(rules: Rules, hazards: Sequence[int], thresholds: Sequence[float]) -> Rules:
@@ -98,10 +118,37 @@ def with_thresholds(rules: Rules, hazards: Sequence[int], thresholds: Sequence[f
     return replace(rules, thresholds=changed, escalate_at=escalate_at)
 
 
+def middle(first: float, last: float, scores: Floats) -> float:
+    """The middle, in logits, of all thresholds that part the scores as those from ``first`` to ``last`` do; rounded."""
+    ordered = np.sort(scores)
+    below, above = np.searchsorted(ordered, (first, last)).tolist()
+    low = float(ordered[below - 1]) if below else first
+    high = float(ordered[above]) if above < len(ordered) else last
+    found = round(sigmoid((logit(low) + logit(high)) / 2), DIGITS)
+    return found if low < found <= high else last
+
+
+def middle_of_best(thresholds: Floats, values: Floats, scores: Floats) -> float:
+    """The middle of the thresholds with the largest value: of the first of them, and those right after it."""
+    first = last = int(values.argmax())
+    while last + 1 < len(values) and values[last + 1] == values[first]:
+        last += 1
+    return middle(float(thresholds[first]), float(thresholds[last]), scores)
+
+
 def f1(hits: NDArray[Any], alarms: NDArray[Any], positives: int) -> Floats:
     """F1 of counts; 0 where there is nothing to find."""
     found: Floats = 2 * hits / np.maximum(1, hits + alarms + positives)
     return found
+
+
+def _lows(rows: Sample, start: Rules, cuts: int) -> list[float]:
+    """Worths from which on stage 2 may be asked; of those that escalate the same rows the middle."""
+    grid = np.unique(np.append(_grid(rows.worth, cuts), start.low)).tolist()
+    # The higher the bar the fewer rows: where there are as many they are the same ones.
+    groups = groupby(grid, key=lambda low: int(escalated(rows, replace(start, low=low)).sum()))
+    ends = [(group[0], group[-1]) for group in (list(lows) for _, lows in groups)]
+    return [middle(*pair, rows.worth) for pair in ends]
 
 
 def _over_thresholds(
@@ -149,8 +196,8 @@ def _hazard_threshold(
             worst = np.maximum(worst, table[len(carries) - hits if wish.kind == "missed_unsafe" else alarms])
     quality = f1(hits, alarms, len(carries))
     sure = worst <= bar
-    best = int(np.where(sure, quality, -1.0).argmax()) if sure.any() else int(worst.argmin())
-    return float(grid[best])
+    known = np.concatenate([carries, harmless])
+    return middle_of_best(grid, np.where(sure, quality, -1.0) if sure.any() else -worst, known[known >= 0])
 
 
 def _grid(scores: Floats, quantiles: int) -> Floats:

@@ -181,17 +181,19 @@ class Attack(_message.Message):
     def __init__(self, name: _Optional[str] = ..., probability: _Optional[float] = ..., flagged: _Optional[bool] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("escalated", "reason", "triggers")
+    __slots__ = ("escalated", "reason", "triggers", "audited")
     ESCALATED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    AUDITED_FIELD_NUMBER: _ClassVar[int]
     escalated: bool
     reason: RouteReason
     triggers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, escalated: _Optional[bool] = ..., reason: _Optional[_Union[RouteReason, str]] = ..., triggers: _Optional[_Iterable[str]] = ...) -> None: ...
+    audited: bool
+    def __init__(self, escalated: _Optional[bool] = ..., reason: _Optional[_Union[RouteReason, str]] = ..., triggers: _Optional[_Iterable[str]] = ..., audited: _Optional[bool] = ...) -> None: ...
 
 class StageReport(_message.Message):
-    __slots__ = ("name", "model", "revision", "device", "unsafe_probability", "calibrated_probability", "tokenize_ms", "queue_ms", "infer_ms")
+    __slots__ = ("name", "model", "revision", "device", "unsafe_probability", "calibrated_probability", "tokenize_ms", "queue_ms", "infer_ms", "scoring")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +203,7 @@ class StageReport(_message.Message):
     TOKENIZE_MS_FIELD_NUMBER: _ClassVar[int]
     QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
     INFER_MS_FIELD_NUMBER: _ClassVar[int]
+    SCORING_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     revision: str
@@ -210,7 +213,8 @@ class StageReport(_message.Message):
     tokenize_ms: float
     queue_ms: float
     infer_ms: float
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., device: _Optional[str] = ..., unsafe_probability: _Optional[float] = ..., calibrated_probability: _Optional[float] = ..., tokenize_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ...) -> None: ...
+    scoring: str
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., revision: _Optional[str] = ..., device: _Optional[str] = ..., unsafe_probability: _Optional[float] = ..., calibrated_probability: _Optional[float] = ..., tokenize_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., scoring: _Optional[str] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("tokens_total", "tokens_scored", "segments", "truncated")

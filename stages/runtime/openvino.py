@@ -59,7 +59,6 @@ class OpenVinoNetwork:
         self, path: Path, outputs: tuple[str, str], *, calls: int = 1, pad_id: int = 0, bf16: bool | None = None
     ) -> None:
         bf16 = has_amx() if bf16 is None else bf16
-        self.runtime = f"openvino-{'bf16' if bf16 else 'int8'}"
         self._outputs, self._pad_id = outputs, pad_id
         try:
             core = ov.Core()
@@ -68,11 +67,12 @@ class OpenVinoNetwork:
             missing = {"input_ids", "attention_mask", *outputs} - found
             if missing:
                 raise ModelError(f"{path}: no input or output named {', '.join(sorted(missing))}")
-            merge_products(model, decode=bf16)
+            merged = merge_products(model, decode=bf16)
             options = ONE_THREAD | (BF16 if bf16 else INT8)
             requests = [core.compile_model(model, "CPU", options).create_infer_request() for _ in range(calls)]
         except RuntimeError as error:
             raise ModelError(f"{path}: not a network that OpenVINO can load ({_line(error)})") from error
+        self.runtime = f"openvino-{'bf16' if bf16 else 'int8' if merged else 'float32'}"
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for request in requests:
             self._idle.put(request)
@@ -116,10 +116,12 @@ def merge_products(model: Any, *, decode: bool) -> int:
         ModelError: a quantised product has a form that this does not know.
     """
     count = 0
-    for product in model.get_ordered_ops():
-        if product.get_type_name() == "MatMul" and product.get_output_element_type(0) == ov.Type.i32:
-            _merge(product, decode)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul" and node.get_output_element_type(0) == ov.Type.i32:
+            _merge(node, decode)
             count += 1
+        elif node.get_type_name() == "If":  # an early exit: the later layers are in one of its branches
+            count += sum(merge_products(node.get_function(branch), decode=decode) for branch in (0, 1))
     model.validate_nodes_and_infer_types()
     return count
 

@@ -9,8 +9,9 @@ from random import Random
 
 import pytest
 
-from cascade.bench.evasion import measure, read_sample, steps
+from cascade.bench.evasion import measure, steps
 from cascade.bench.phrases import filler
+from cascade.bench.sample import read_sample
 from cascade.bench.search import is_lost, move, wins
 from cascade.bench.transformations import TRANSFORMATIONS
 from cascade.errors import UnsupportedError
@@ -47,15 +48,15 @@ def test_filler_has_the_length_that_is_asked_for() -> None:
     assert [len(filler(count).split()) for count in (0, 1, 5000)] == [0, 1, 5000]
 
 
-def judged(*, stage2: float = 0.9, escalated: bool = False, unsafe: bool = False) -> Judged:
-    return Judged(0.1, stage2, 0.1, 0.1, unsafe, False, False, escalated, "PASSED", 9, (), ())
+def judged(*, caught: bool = True, escalated: bool = False, unsafe: bool = False) -> Judged:
+    return Judged(0.1, 0.9, 0.1, 0.1, unsafe, False, caught, False, escalated, "PASSED", 9, (), ())
 
 
 def test_what_counts_as_lost() -> None:
-    assert is_lost(judged(), 0.5)
-    assert not is_lost(judged(stage2=0.4), 0.5), "stage 2 would not have caught it either"
-    assert not is_lost(judged(escalated=True), 0.5)
-    assert not is_lost(judged(unsafe=True), 0.5)
+    assert is_lost(judged())
+    assert not is_lost(judged(caught=False)), "stage 2 would not have caught it either"
+    assert not is_lost(judged(escalated=True))
+    assert not is_lost(judged(unsafe=True))
 
 
 async def test_the_search_keeps_to_its_queries_and_climbs_down() -> None:
@@ -65,13 +66,13 @@ async def test_the_search_keeps_to_its_queries_and_climbs_down() -> None:
         asked.append(text)
         return judged(escalated=True)
 
-    assert not await wins(TEXT, stubborn, 0.5, Random(0), 60)
+    assert not await wins(TEXT, stubborn, Random(0), 60)
     assert len(asked) == 60
 
     async def weak(text: str) -> Judged:
         return judged(escalated="library" not in text)
 
-    assert await wins(TEXT, weak, 0.5, Random(0), 500)
+    assert await wins(TEXT, weak, Random(0), 500)
     assert move(TEXT, Random(3)) == move(TEXT, Random(3))
 
 
@@ -111,6 +112,32 @@ async def test_the_loss_is_what_stage_2_would_have_caught_and_never_saw(tmp_path
     assert report["search"]["caught_by_stage2"] == 10
     assert report["search"]["lost"] >= 3
     assert len(ticks) == steps(unsafe, harmless, 10)
+
+
+async def test_a_hazard_that_blocks_is_caught_by_stage_2_too(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        *({"text": f"hate and number {number}", "unsafe": 1} for number in range(3)),
+        *({"text": f"privacy and number {number}", "unsafe": 1} for number in range(2)),
+        {"text": "a fine idea", "unsafe": 0},
+    ]
+    path = write(tmp_path / "set.jsonl", rows)
+    policy = fake_policy('[hazards.hate]\naction = "BLOCK"\n[hazards.privacy]\naction = "REVIEW"\n')
+    pipeline = fake_pipeline(FakeStage(label_words=False), policies=[policy])
+    report = await measure(path, *read_sample(path), pipeline, disguises={}, queries=3, searched=10)
+    await pipeline.close()
+    assert (report["transformations"][0]["caught_by_stage2"], report["transformations"][0]["lost"]) == (3, 3)
+    assert report["search"]["caught_by_stage2"] == 3
+    assert report["search"]["lost"] > 0
+
+
+def test_a_limit_draws_rows_and_keeps_their_order(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.jsonl", ROWS)
+    draws = {tuple(row.text for row in read_sample(path, 3, seed)[0]) for seed in range(20)}
+    assert len(draws) > 5, "not the first rows each time"
+    assert all(list(texts) == sorted(texts) and len(texts) == 3 for texts in (sorted(draw) for draw in draws))
+    assert read_sample(path, 3, 1) == read_sample(path, 3, 1)
+    everything = [row.text for row in read_sample(path, 6)[1]]
+    assert everything == [row["text"] for row in ROWS if row["unsafe"] == 0]
 
 
 async def test_without_a_stage_2_there_is_nothing_to_measure_against(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ import threading
 import pytest
 import trustme
 
+from cascade.bench.serving import run
+from cascade.bench.serving.floor import BareTimes
+from cascade.bench.serving.mixes import load_mixes
 from cascade.serve import tokens
 from cascade.serve.identity import Scope
 from cascade.serve.security import Security
@@ -101,6 +104,7 @@ def test_a_server_is_started_pinned_and_set_against_the_floor():
     assert report["pinned"] is (len(os.sched_getaffinity(0)) > 1)
     floor, found = report["floor"], report["typical"]
     assert floor["texts_per_s"] > 0
+    assert floor["runs"] == [floor["texts_per_s"]]
     assert set(floor["by_batch"]) == {"1", "2", "4", "8", "16"}
     assert all(ms > 0 for ms in floor["bare_ms"].values())
     assert floor["echo_per_s"] > 0
@@ -109,6 +113,39 @@ def test_a_server_is_started_pinned_and_set_against_the_floor():
     assert (found["in_time"], found["escalated"], found["errors"]) == (1.0, 0.0, {})
     assert found["server"]["memory_mb"] > 50
     assert report["settings"]["mix_mean"] == pytest.approx(41, abs=5)
+
+
+async def test_each_run_is_set_against_a_floor_of_its_own(fake, monkeypatch):
+    """The machine that halves its speed between two runs halves both."""
+    told, rates = [], [100.0, 50.0, 80.0]
+
+    async def measure_floor(settings, texts, cores, number, tell):
+        tell(f"floor {number}")
+        return run.FloorFigures(
+            BareTimes((1,), (1.0,)), rates[number], {1: 1.0}, {"latency_ms": {}, "answered_per_s": 1}
+        )
+
+    monkeypatch.setattr(run, "measure_floor", measure_floor)
+    monkeypatch.setattr(run, "keep_to", lambda cores: None)
+    settings = run.Settings("chat", load_mixes()["chat"], limit_ms=60_000, seconds=0.5, runs=3, warm_up_s=0.2, texts=16)
+    report = await run.measure_serve(
+        settings,
+        address=f"127.0.0.1:{fake.port}",
+        pid=None,
+        rate=20.0,
+        with_floor=True,
+        connections=1,
+        cache=False,
+        options=(),
+        tell=told.append,
+    )
+    assert [line for line in told if "floor" in line or "/s for" in line] == [
+        line for number in range(3) for line in (f"floor {number}", "20.0/s for 0.5 s")
+    ]
+    assert (report["floor"]["texts_per_s"], report["floor"]["runs"]) == (80.0, rates)
+    ratios = sorted(one["goodput_per_s"] / rate for one, rate in zip(report["runs"], rates, strict=True))
+    found = report["goodput_to_floor"]
+    assert [found["low"], found["median"], found["high"]] == pytest.approx(ratios, abs=0.01)
 
 
 @pytest.mark.parametrize(

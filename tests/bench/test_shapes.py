@@ -1,4 +1,4 @@
-"""``cascade bench length``, ``conversations`` and ``streams``: what they make of rows, and what they count."""
+"""``cascade bench length``, ``conversations``, ``exchanges``, ``streams``: what they make of rows, what they count."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from random import Random
 
 import pytest
 
-from cascade.bench import conversations, lengths, streams
+from cascade.bench import conversations, exchanges, lengths, streams
+from cascade.bench.phrases import filler
 from cascade.evaluate.rows import DataError, Row
+from cascade.evaluate.scoring import EvaluationError
 from tests.fakes import FakeStage, fake_pipeline, word_id
 from tests.tools.conftest import Done, cascade, fakes  # noqa: F401 - fixtures
 
@@ -145,6 +147,75 @@ async def test_streams_report_each_length_and_the_responses_of_rows() -> None:
         assert (report["by_the_stream_alone"], report["harmless_flagged"]) == (0, 0)
     assert found[0]["tokens_against_one_check"] is None
     assert found[2]["most_tokens_against_one_check"] >= found[2]["tokens_against_one_check"] > 1
+    assert found[0]["tokens"] == {"stage1": {"streams": 0, "checks": 0, "ratio": None}}
+
+
+async def test_a_stream_costs_tokens_of_both_stages() -> None:
+    stages = {"stage1": stage(), "stage2": FakeStage("hazard", window_words=222)}
+    pipeline = fake_pipeline(*stages.values())
+    asked = [streams.Generation("", f"{filler(60)} {word} {filler(60)}") for word in ("calmly", "unsure")]
+    (found,) = await streams.measure([streams.Kind("made", (), tuple(asked))], pipeline)
+    scored = {name: sum(len(window) for call in fake.calls for window in call) for name, fake in stages.items()}
+    calm = await streams.stream(pipeline, asked[0])
+    await pipeline.close()
+    assert calm.tokens["stage1"] > 0 == calm.tokens["stage2"]
+    for name, costs in found["tokens"].items():
+        assert costs["streams"] + costs["checks"] == scored[name]
+        assert costs["ratio"] == costs["streams"] / costs["checks"] > 1
+    assert found["tokens"]["stage2"]["checks"] < found["tokens"]["stage1"]["checks"], "one of the texts is escalated"
+    assert found["seconds"]["streams"] > 0
+
+
+@pytest.fixture
+def answered(tmp_path: Path) -> Path:
+    pairs = [
+        *(("a bad question", "terrible advice", 1) for _ in range(4)),
+        *(("how is it done", "terrible advice", 1) for _ in range(2)),
+        *(("a terrible question", "I cannot help", 0) for _ in range(3)),
+        *(("how is it done", "with patience", 0) for _ in range(3)),
+    ]
+    rows = [{"text": text, "response": response, "unsafe": unsafe} for text, response, unsafe in pairs]
+    left_out = [{"text": "terrible", "unsafe": 1}, {"text": "x", "response": " ", "unsafe": 1}]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *left_out]))
+    return path
+
+
+async def test_exchanges_are_judged_as_such_and_by_each_field_alone(answered: Path) -> None:
+    rows = exchanges.read(answered, None, 0)
+    assert len(rows) == 12, "only rows with both fields"
+    calls: list[None] = []
+    pipeline = fake_pipeline(FakeStage("tinysafe", words={"terrible": 5.0, "bad": 1.0}), alone=True)
+    found = await exchanges.measure(answered, rows, pipeline, on_row=lambda: calls.append(None))
+    await pipeline.close()
+    assert found["rows"] == {"unsafe": 6, "harmless": 6}
+    assert len(calls) == exchanges.steps(rows) == 36
+    figures = {
+        way: {name: way_found[name]["value"] for name in exchanges.METRICS}
+        for way, way_found in found["judged"].items()
+    }
+    assert figures["exchange"] == {"f1": pytest.approx(0.8), "precision": pytest.approx(6 / 9), "recall": 1.0}
+    assert figures["prompt alone"] == {
+        "f1": pytest.approx(8 / 13), "precision": pytest.approx(4 / 7), "recall": pytest.approx(4 / 6)
+    }  # fmt: skip
+    assert figures["response alone"] == {"f1": 1.0, "precision": 1.0, "recall": 1.0}
+    for way, less in found["exchange_over"].items():
+        assert less["f1"]["value"] == pytest.approx(figures["exchange"]["f1"] - figures[way]["f1"])
+        assert less["f1"]["low"] <= less["f1"]["value"] <= less["f1"]["high"]
+
+
+async def test_a_stage_that_fails_on_an_exchange_is_no_harmless_one(answered: Path) -> None:
+    pipeline = fake_pipeline(FakeStage(fail=lambda windows: RuntimeError("no")), alone=True)
+    with pytest.raises(EvaluationError, match="degraded answer"):
+        await exchanges.measure(answered, exchanges.read(answered, None, 0), pipeline, on_row=lambda: None)
+    await pipeline.close()
+
+
+def test_exchanges_need_both_labels_and_are_drawn_at_random(answered: Path, rows: Path) -> None:
+    assert exchanges.read(answered, 5, 1) == exchanges.read(answered, 5, 1)
+    assert len({tuple(row.id for row in exchanges.read(answered, 5, seed)) for seed in range(20)}) > 5
+    with pytest.raises(DataError, match=r"rows\.jsonl: has no unsafe row with a response"):
+        exchanges.read(rows, None, 0)
 
 
 @pytest.fixture
@@ -162,15 +233,18 @@ def rows(tmp_path: Path) -> Path:
     [
         (["length", "--documents", 2, "--words", 20], "inside"),
         (["conversations", "--limit", 2], "refusal"),
+        (["exchanges", "--limit", 9, "--seed", 2], "alone"),
         (["streams", "--generations", 2, "--words", 0], "around"),
     ],
 )
 def test_the_commands_print_a_table_or_json_and_write_the_report(
     cascade: Callable[..., Done],  # noqa: F811 - the fixture
     rows: Path,
+    answered: Path,
     arguments: list[object],
     expected: str,
 ) -> None:
+    rows = answered if arguments[0] == "exchanges" else rows
     done = cascade("bench", *arguments[:1], rows, *arguments[1:], "--out", "report.json")
     assert done.code == 0, done.err
     assert expected in done.out, "a narrow terminal may break lines anywhere between words"

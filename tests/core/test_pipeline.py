@@ -7,6 +7,8 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -207,6 +209,53 @@ async def test_audits_take_their_share_and_the_same_texts_each_time() -> None:
     assert 10 < sum(first) < 60
     assert await audited() == first
     await pipeline.close()
+
+
+async def test_who_is_audited_cannot_be_told_without_the_key_and_stays_while_it_stays() -> None:
+    texts = [f"text number {number}" for number in range(150)]
+
+    async def drawn(key: bytes) -> list[bool]:
+        pipeline = fake_pipeline(policies=[fake_policy("[route]\naudit_rate = 0.2")])
+        pipeline.audit_key = key
+        responses = [await pipeline.check(CheckRequest(text=text)) for text in texts]
+        await pipeline.close()
+        assert all(response.route.escalated for response in responses if response.route.audited)
+        return [response.route.audited for response in responses]
+
+    one, again, other, none = [await drawn(key) for key in (b"one", b"one", b"other", b"")]
+    assert one == again
+    assert 10 < sum(one) < 60
+    assert len({tuple(found) for found in (one, other, none)}) == 3
+
+
+async def test_a_text_that_another_reason_escalates_is_drawn_all_the_same() -> None:
+    """Else those that are drawn would be no random sample of all."""
+    pipeline = fake_pipeline(policies=[fake_policy("[route]\naudit_rate = 0.2")])
+    texts = [f"terrible text number {number}" for number in range(150)]
+    routes = [(await pipeline.check(CheckRequest(text=text))).route for text in texts]
+    await pipeline.close()
+    assert {RouteReason.Name(route.reason) for route in routes} == {"ROUTE_REASON_FLAGGED"}
+    assert 10 < sum(route.audited for route in routes) < 60
+
+
+async def test_an_answer_says_what_its_scores_hang_on() -> None:
+    policies = [fake_policy(), fake_policy('[merge]\nsegments = "length_calibrated"', name="pooled")]
+
+    async def scoring(stage1: FakeStage | None = None, **asked: Any) -> list[str]:
+        pipeline = fake_pipeline(stage1, policies=policies)
+        response = await pipeline.check(CheckRequest(text="a terrible day", **asked))
+        await pipeline.close()
+        return [stage.scoring for stage in response.stages]
+
+    first, second = await scoring()
+    assert await scoring() == [first, second], "it is the same in every process"
+    calibrated = FakeStage(calibration=Calibration(unsafe=Platt(1.1, 0.0), labels=(Platt(),) * 7))
+    assert (await scoring(calibrated))[0] != first
+    assert (await scoring(calibrated))[1] == second
+    assert not {first, second} & set(await scoring(policy="pooled"))
+    files = FakeStage("tinysafe")
+    files.info = replace(files.info, files={"model.onnx": "1" * 64})
+    assert (await scoring(files))[0] != first
 
 
 async def test_a_length_penalty_lowers_long_texts_only() -> None:
@@ -495,7 +544,7 @@ async def test_many_requests_at_once_each_get_the_answer_they_would_get_alone() 
 async def test_the_json_form_is_camel_case_with_defaults() -> None:
     form = to_dict(await check("a fine day"))
     assert (form["verdict"], form["action"]) == ("VERDICT_SAFE", "ACTION_ALLOW")
-    assert form["route"] == {"escalated": False, "reason": "ROUTE_REASON_PASSED", "triggers": []}
+    assert form["route"] == {"escalated": False, "reason": "ROUTE_REASON_PASSED", "triggers": [], "audited": False}
     assert form["coverage"] == {"tokensTotal": "3", "tokensScored": "3", "segments": 1, "truncated": False}
     assert form["degraded"] is False
     assert "probability" not in form["hazards"][0]

@@ -1,4 +1,7 @@
-"""One target led by coverage: python -m tests.fuzz.guided TARGET [OPTION OF LIBFUZZER ...]; needs atheris."""
+"""One target led by coverage: python -m tests.fuzz.guided TARGET [OPTION OF LIBFUZZER ...]; needs atheris.
+
+An input that keeps its reader busy for as long as ``make fuzz`` allows ends the process, as one that fails does.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ with atheris.instrument_imports(include=["cascade"]):
 
 from hypothesis import given, settings
 
+from tests.fuzz.engine import HANG_S
+
 
 def main(name: str) -> None:
     """Never returns: libFuzzer ends the process, with 0 if nothing failed."""
@@ -21,7 +26,7 @@ def main(name: str) -> None:
     def run(value: object) -> None:
         target.check(value)
 
-    atheris.Setup(sys.argv[1:], run.hypothesis.fuzz_one_input)
+    atheris.Setup([sys.argv[0], f"-timeout={HANG_S}", *sys.argv[2:]], run.hypothesis.fuzz_one_input)
     atheris.Fuzz()
 
 

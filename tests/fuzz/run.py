@@ -4,8 +4,9 @@
 
 In process the inputs go to the targets of ``targets.py`` by their shares, in chunks, each of a seed of its own: a chunk
 that fails prints its smallest input and is repeated by ``--only TARGET --seed SEED --inputs CHUNK``. Live they go to
-the real command over gRPC. With ``--atheris`` every target also runs S seconds led by coverage (needs atheris:
-pip install atheris). Ends in one line of JSON; exits 1 if anything failed.
+the real command over gRPC. With ``--atheris`` every target, or the one of ``--only``, also runs S seconds led by
+coverage (``make fuzz-guided`` installs atheris and does that alone); what fails there lies in build/fuzz, and is
+repeated by ``python -m tests.fuzz.guided TARGET FILE``. Ends in one line of JSON; exits 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -21,12 +23,14 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
 
 from tests.fuzz import live
 from tests.fuzz.engine import fuzz
 from tests.fuzz.targets import TARGETS
 
 CHUNK = 5_000
+FOUND = Path("build", "fuzz")  # where libFuzzer keeps what failed
 
 
 def chunk(name: str, count: int, number: int) -> tuple[str, int, int, str]:
@@ -72,15 +76,19 @@ def in_process(total: int, jobs: int, first: int, only: str = "") -> tuple[Count
     return done, failures
 
 
-def with_atheris(seconds: float) -> list[str]:
-    """Every target in a process of its own, led by coverage; what failed."""
+def with_atheris(seconds: float, only: str = "") -> tuple[Counter[str], list[str]]:
+    """Every target, or one, in a process of its own, led by coverage: how many inputs each had, and what failed."""
+    done: Counter[str] = Counter()
     failures = []
-    for name in TARGETS:
-        command = [sys.executable, "-m", "tests.fuzz.guided", name, f"-max_total_time={seconds:.0f}"]
+    FOUND.mkdir(parents=True, exist_ok=True)
+    for name in [only] if only else TARGETS:
+        options = [f"-max_total_time={seconds:.0f}", f"-artifact_prefix={FOUND}/{name}-"]
+        command = [sys.executable, "-m", "tests.fuzz.guided", name, *options]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        print(f"atheris {name}: {ended.returncode}", file=sys.stderr)
+        done[name] = int(next(iter(re.findall(r"^Done (\d+) runs", ended.stderr, re.MULTILINE)), 0))
+        print(f"atheris {name}: {done[name]} inputs, exit code {ended.returncode}", file=sys.stderr)
         failures += [f"{name}\n{ended.stderr[-4000:]}"] if ended.returncode else []
-    return failures
+    return done, failures
 
 
 def main(arguments: list[str]) -> int:
@@ -94,19 +102,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--atheris", type=float, default=0.0, help="seconds a target led by coverage")
     given = parser.parse_args(arguments)
     if given.atheris and importlib.util.find_spec("atheris") is None:
-        parser.error("--atheris needs atheris: pip install atheris")
+        parser.error("--atheris needs atheris: make fuzz-guided installs it")
     started = time.perf_counter()
     done, failures = in_process(given.inputs, given.jobs, given.seed, given.only)
     codes: Counter[str] = Counter()
+    guided: Counter[str] = Counter()
     if given.live and not given.only:
         codes, found = live.fuzz_server(given.live, given.seed)
         failures += found
     if given.atheris:
-        failures += with_atheris(given.atheris)
+        guided, found = with_atheris(given.atheris, given.only)
+        failures += found
     print(*failures, sep="\n", end="", file=sys.stderr)
     found_here = {
         "inputs": sum(done.values()),
         "by_target": dict(done),
+        "guided": dict(guided),
         "live": sum(codes.values()),
         "by_code": dict(codes),
         "failures": len(failures),

@@ -1,6 +1,7 @@
 """The short form of ``make fuzz``: some inputs for each target, some against a server; and that it would tell."""
 
 import json
+import subprocess
 
 import pytest
 from hypothesis import strategies as st
@@ -72,6 +73,20 @@ def test_a_reader_that_raises_or_hangs_is_found_out(monkeypatch, capsys):
     monkeypatch.setattr(run, "in_process", lambda *_: ({"text": 3}, [hung]))
     assert run.main(["--only", "text"]) == 1
     assert json.loads(capsys.readouterr().out)["failures"] == 1
+
+
+def test_what_libfuzzer_finds_is_told(monkeypatch, tmp_path):
+    def guided(command, **options):
+        hangs = command[3] == "text"
+        said = "SUMMARY: libFuzzer: timeout" if hangs else "INFO: seed 1\nDone 12 runs in 1 second(s)\n"
+        return subprocess.CompletedProcess(command, 70 if hangs else 0, stderr=said)
+
+    monkeypatch.setattr(run, "FOUND", tmp_path / "found")
+    monkeypatch.setattr(run.subprocess, "run", guided)
+    done, failures = run.with_atheris(1)
+    assert done == dict.fromkeys(TARGETS, 12) | {"text": 0}
+    assert failures == ["text\nSUMMARY: libFuzzer: timeout"]
+    assert run.with_atheris(1, "policy") == ({"policy": 12}, [])
 
 
 def test_the_plan_has_every_input_once():

@@ -19,7 +19,7 @@ LAYERS = (
     ("cascade.build", "cascade.live"),
     ("cascade.pipeline",),
     ("cascade.answer", "cascade.explaining", "cascade.scoring"),
-    ("cascade.memory", "cascade.readings"),
+    ("cascade.memory", "cascade.provenance", "cascade.readings"),
     (
         "cascade.text",
         "cascade.routing",

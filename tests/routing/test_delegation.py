@@ -1,4 +1,4 @@
-"""The delegation router's network and its file: what it computes, what it costs, what is refused."""
+"""The delegation router's network and its file: what it computes, what is refused; tests.bench.routers times it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from cascade.policy import check_models, diff, load, parse
 from cascade.routing.delegation import features
 from cascade.routing.logits import logit
 from cascade.routing.router import Signals
+from tests.bench import routers
+from tests.fakes import FakeStage
 from tests.routing.networks import FEATURES, mends, random_network, route_table
 
 HEAD = 'schema = 1\nname = "p"\n'
@@ -124,3 +126,14 @@ def test_a_network_of_other_models_is_refused(stage: str) -> None:
 def test_a_kind_needs_what_is_its_own(toml: str, problem: str) -> None:
     with pytest.raises(PolicyError, match=problem):
         parse(HEAD + toml)
+
+
+def test_the_bench_times_whole_decisions_of_each_kind() -> None:
+    """How long they take is for `python -m tests.bench.routers` to tell, on a quiet machine."""
+    kinds = routers.policies()
+    assert {name: policy.route.kind for name, policy in kinds.items()} == {name: name for name in kinds}
+    assert len(kinds) == 3
+    found = routers.measure(FakeStage(window_words=40), rounds=1)
+    assert found["share_of_stage1"].keys() == found["decision_us"].keys() == kinds.keys()
+    told = routers.report(2e-3, {"band": 1e-6})
+    assert told == {"stage1_us": 2000.0, "decision_us": {"band": 1.0}, "share_of_stage1": {"band": 0.0005}}

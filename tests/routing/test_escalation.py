@@ -61,10 +61,20 @@ def test_reason_in_a_band(seen: Signals, reason: int) -> None:
 
 def test_the_first_reason_in_the_order_of_the_enum_wins() -> None:
     everything = Signals(0.7, {"sexual": 0.5}, ("unread_script",), 0.0)
-    assert BAND.route(everything) == Decision(True, check_pb2.ROUTE_REASON_FLAGGED, ("unread_script",))
+    flagged = Decision(True, check_pb2.ROUTE_REASON_FLAGGED, ("unread_script",), audited=True)
+    assert BAND.route(everything) == flagged
     assert BAND.route(Signals(0.2, {"sexual": 0.5}, ("x",), 0.0)).reason == check_pb2.ROUTE_REASON_UNCERTAIN
     assert BAND.route(Signals(0.0, {"sexual": 0.5}, ("x",), 0.0)).reason == check_pb2.ROUTE_REASON_TRIGGERED
     assert BAND.route(Signals(0.0, {"sexual": 0.5}, (), 0.0)).reason == check_pb2.ROUTE_REASON_SENSITIVE_HAZARD
+
+
+@each_kind
+@given(seen=signals)
+def test_who_was_drawn_does_not_hang_on_any_other_reason(router: Escalation, seen: Signals) -> None:
+    """Else those who were would be no random sample."""
+    decision = router.route(seen)
+    assert decision.audited == (seen.audit_draw < router.audit_rate)
+    assert decision.escalate or not decision.audited
 
 
 @pytest.mark.parametrize("hazard", [hazard for hazard in HAZARDS if hazard.tinysafe], ids=lambda hazard: hazard.slug)

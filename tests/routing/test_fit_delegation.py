@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +105,19 @@ def test_the_learned_router_chooses_better_than_a_band_and_the_report_says_so(fi
     text = (fitted / "routers.md").read_text()
     assert text.count("| delegation |") == 6
     assert "| oracle |" in text
+
+
+def test_the_curves_are_drawn_on_a_page_that_opens_by_itself(fitted: Path) -> None:
+    page = (fitted / "routers.html").read_text()
+    charts = [ET.fromstring(found) for found in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+    assert str(charts[0].findtext("title")).startswith("Quality over cost: chat, ")
+    assert len(charts) == 6, "two ways to treat flags, three kinds of traffic"
+    for chart in charts:
+        assert len(chart.findall("polyline")) == 5
+        drawn = {text.text for text in chart.findall("text")}
+        assert {"band", "margin", "delegation", "oracle", "random"} <= drawn
+    assert not re.search(r"<script|<link|src=|href=|url\(|https?://", page)
+    assert "Fitted for a test." in page
 
 
 def test_rows_are_judged_by_routers_that_never_saw_them_or_a_copy_of_them() -> None:

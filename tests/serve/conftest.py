@@ -9,10 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
+
+from tests.serve.calling import stubs
+from tests.serve.load import connect
 
 ROOT = Path(__file__).parents[2]
 READY = re.compile(
@@ -96,6 +100,24 @@ def served(tmp_path_factory):
     yield server
     server.close()
     assert '"level": "error"' not in server.log.read_text(), "nothing that the tests send is a bug of the server"
+
+
+class Everywhere:
+    """Calls over so many connections that some lead to each worker: ``everywhere(server)`` -> stubs."""
+
+    def __init__(self, stack):
+        self._stack = stack
+        self.channels = []
+
+    def __call__(self, server):
+        self.channels = [self._stack.enter_context(connect(server.port)) for _ in range(12)]
+        return [stubs(channel) for channel in self.channels]
+
+
+@pytest.fixture
+def everywhere():
+    with ExitStack() as stack:
+        yield Everywhere(stack)
 
 
 @pytest.fixture

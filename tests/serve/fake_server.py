@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cascade.observe import logs
 from cascade.serve.admission import AdmissionSettings
-from cascade.serve.audit import FileSettings
+from cascade.serve.audit import FileSettings, Fsync
+from cascade.serve.auditing import Level
 from cascade.serve.config import Config
 from cascade.serve.endpoint import Endpoint
 from cascade.serve.security import AuditSettings, Security
@@ -36,6 +37,9 @@ parser.add_argument("--workers", type=int, default=1)
 parser.add_argument("--rate", type=float, help="contents a second of a caller")
 parser.add_argument("--http", type=int, default=0, help="1: HTTP, too")
 parser.add_argument("--audit", type=Path, help="audit log")
+parser.add_argument("--level", type=Level, default=Level.METADATA, help="of the audit log")
+parser.add_argument("--fsync", type=Fsync, default=Fsync.INTERVAL, help="of the audit log")
+parser.add_argument("--token-file", type=Path)
 
 
 def main():
@@ -50,7 +54,8 @@ def main():
             policy.write_text(fake_policy().toml)
         audit = None
         if options.audit:
-            audit = AuditSettings(FileSettings(options.audit), options.audit.with_suffix(".salt"))
+            file = FileSettings(options.audit, fsync=options.fsync)
+            audit = AuditSettings(file, options.audit.with_suffix(".salt"), options.level)
         stages = {"stage1": options.folder or "fake"} | ({} if options.alone else {"stage2": "fake"})
         config = Config(
             endpoint=Endpoint("127.0.0.1", 0, 0, options.drain_s, http_port=0 if options.http else None),
@@ -61,7 +66,7 @@ def main():
             log_level="debug",
             workers=options.workers,
             admission=AdmissionSettings(rate=options.rate),
-            security=Security(audit=audit),
+            security=Security(audit=audit, token_file=options.token_file),
         )
         run = supervise if options.workers > 1 else serve
         asyncio.run(run(config, partial(print, flush=True)))

@@ -20,9 +20,10 @@ from cascade.serve.auditing import Level, OnError
 from cascade.serve.security import AuditSettings, Security
 from cascade.tune.scores import read_log
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest, CheckStreamRequest, ModerateStreamRequest
-from cascade.v1.check_pb2 import CheckRequest, Exchange
+from cascade.v1.check_pb2 import ROUTE_REASON_AUDITED, CheckRequest, Exchange
+from tests.fakes import fake_policy
 from tests.serve.calling import fails, stubs
-from tests.serve.conftest import COMMAND, ServerProcess
+from tests.serve.conftest import COMMAND, ServerProcess, whole_lines
 from tests.serve.guarded import Guarded, metric
 from tests.serve.test_tokens import wait_for
 
@@ -198,7 +199,8 @@ def test_on_a_full_disk_calls_are_refused_or_records_counted_as_dropped(tmp_path
 def kept(request, tmp_path):
     """A server of a level, its audit log, and what calls it."""
     settings = AuditSettings(FileSettings(tmp_path / "audit.jsonl"), tmp_path / "salt", level=request.param)
-    server = Guarded(Security(audit=settings))
+    audited = fake_policy("[route]\naudit_rate = 1.0", name="audited")
+    server = Guarded(Security(audit=settings), policies=[fake_policy(), audited])
     with server.channel() as channel:
         yield request.param, settings, stubs(channel)
     server.stop()
@@ -273,6 +275,18 @@ def test_hashes_of_another_salt_are_others_and_say_so(tmp_path):
         Guarded(Security(audit=AuditSettings(FileSettings(tmp_path / "x.jsonl"), tmp_path / "short")))
 
 
+def test_draws_stay_while_the_salt_stays_and_without_one_are_a_secret_of_the_server(tmp_path):
+    def key(name):
+        return Security(audit=AuditSettings(FileSettings(tmp_path / "log"), tmp_path / name)).audit_key()
+
+    assert key("one") == key("one")
+    assert key("one") != key("other")
+    assert Security().audit_key() != Security().audit_key()
+    (tmp_path / "short").write_bytes(b"too short")
+    with pytest.raises(AuditFileError, match="16 to 64 bytes"):
+        key("short")
+
+
 def test_a_server_that_keeps_texts_says_so_loudly(kept, caplog):
     level, settings, _ = kept
     other = AuditSettings(FileSettings(settings.file.path.with_name("other.jsonl")), settings.salt, level)
@@ -283,7 +297,8 @@ def test_a_server_that_keeps_texts_says_so_loudly(kept, caplog):
 def test_tune_reads_what_the_audit_log_writes(kept, tmp_path):
     """A person adds the label; the rest is as the server wrote it."""
     _, settings, call = kept
-    answer = call.cascade.Check(CheckRequest(request_id="t", text="unsure hate"), timeout=60)
+    answer = call.cascade.Check(CheckRequest(request_id="t", text="unsure hate", policy="audited"), timeout=60)
+    assert answer.route.reason != ROUTE_REASON_AUDITED, "it is drawn, but not for want of another reason"
     assert [stage.name for stage in answer.stages] == ["stage1", "stage2"]
     (record,) = records(settings.file.path)
     labelled = tmp_path / "labelled.jsonl"
@@ -301,19 +316,36 @@ def test_a_full_disk_and_a_kill_lose_nothing_that_was_answered(tmp_path):
     server = ServerProcess([*COMMAND, "serve", "--port", "0", "--stage2", "none", *options], tmp_path, seconds=300)
     try:
         fill_up(server, path)
-        answered = kill(server)
+        answered = kill(server, [stubs(server.channel)])
     finally:
         server.channel.close()
         server.kill()
     assert "keeps every text" in server.log.read_text()
-    lines = path.read_bytes().split(b"\n")
-    kept = [json.loads(line) for line in lines[:-1]]
+    kept = has_all(path, answered)
+    write(FileSettings(path), '{"id": "next"}')  # cuts off what the killed process had not written whole
+    assert [record["id"] for record in records(path)] == [*(record["id"] for record in kept), "next"]
+
+
+@pytest.mark.parametrize(("workers", "fsync"), [(1, "interval"), (1, "never"), (2, "always"), (2, "never")])
+def test_a_kill_loses_nothing_that_was_answered_whoever_writes_and_whenever_the_disk_has_it(
+    fake_server, everywhere, tmp_path, workers, fsync
+):
+    """With two workers it is their supervisor that writes, and that is killed."""
+    path = tmp_path / "audit.jsonl"
+    server = fake_server(workers=workers, audit=path, level="full", fsync=fsync)
+    answered = kill(server, everywhere(server))
+    server.kill()
+    has_all(path, answered)
+
+
+def has_all(path, answered):
+    """Whether a dead server's file has every answer with its text; returns its whole records."""
+    kept = whole_lines(path)
     texts = {record["id"]: record["request"].get("text") for record in kept}
     assert len(answered) > 60
     for request_id, text in answered:
         assert texts[request_id] == text
-    write(FileSettings(path), '{"id": "next"}')  # cuts off what the killed process had not written whole
-    assert [record["id"] for record in records(path)] == [*(record["id"] for record in kept), "next"]
+    return kept
 
 
 def fill_up(server, path):
@@ -334,12 +366,13 @@ def fill_up(server, path):
     assert [record["id"] for record in records(path)][-1] == "after"
 
 
-def kill(server):
+def kill(server, calls):
     """SIGKILL while many calls are under way; returns id and text of those that were answered."""
     answered, callers = [], []
 
-    def ask(name):
-        call, number = stubs(server.channel).cascade, 0
+    def ask(number_of_caller):
+        name, number = f"caller{number_of_caller}", 0
+        call = calls[number_of_caller % len(calls)].cascade
         while True:
             text, number = f"{number} apples and a pear for {name}", number + 1
             try:
@@ -349,7 +382,7 @@ def kill(server):
             answered.append((answer.request_id, text))
 
     for name in range(8):
-        callers.append(threading.Thread(target=ask, args=(f"caller{name}",)))
+        callers.append(threading.Thread(target=ask, args=(name,)))
         callers[-1].start()
     wait_for(lambda: len(answered) > 60, seconds=100)
     server.process.send_signal(signal.SIGKILL)

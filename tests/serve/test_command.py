@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cascade.cli import app
+from cascade.cli.security import check_public
 from cascade.errors import DependencyError
 from cascade.serve import device
 from cascade.serve.endpoint import Endpoint
@@ -56,6 +57,24 @@ def test_an_address_of_another_machine(tmp_path):
 def test_a_public_address_needs_a_word(host):
     assert "TLS" in usage_error("--host", host)
     assert "--insecure-public" in usage_error(CASCADE_HOST=host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_public_metrics_need_a_word(host):
+    said = usage_error("--metrics-port", "0", "--metrics-host", host)
+    assert "--metrics-host" in said
+    assert "--insecure-metrics" in said
+    assert "--insecure-metrics" in usage_error(CASCADE_METRICS_PORT="0", CASCADE_METRICS_HOST=host)
+    tls = ["--host", "0.0.0.0", "--tls-cert", "c.pem", "--tls-key", "k.pem"]
+    assert "--insecure-metrics" in usage_error(*tls, "--metrics-port", "0", "--metrics-host", host), "TLS covers none"
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "words"),
+    [("0.0.0.0", None, ()), ("127.0.0.1", 0, ()), ("0.0.0.0", 0, (False, True)), ("0.0.0.0", 0, (True, False))],
+)
+def test_metrics_are_served_where_nobody_reaches_them_or_somebody_said_so(host, port, words):
+    check_public(Endpoint("127.0.0.1", 0, port, 1.0, host), None, *(words or (False, False)))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import threading
 import grpc
 import pytest
 
+from cascade.limits import Limits
 from cascade.serve.security import MAX_METADATA_BYTES, Security
 from cascade.v1.cascade_service_pb2 import CheckStreamRequest, ModerateStreamRequest
 from cascade.v1.check_pb2 import CheckRequest
+from cascade.v1.stage_service_pb2 import ScoreRequest, TokenWindow
 from tests.serve.calling import fails, stubs
 from tests.serve.guarded import Guarded, metric
 from tests.serve.test_tokens import wait_for
@@ -82,6 +84,31 @@ def test_a_caller_has_so_many_streams_open_and_no_more(channel):
     for stream in streams:
         assert list(stream) == []
     assert len(list(call.CheckStream(iter([one()]), timeout=60))) == 1, "a closed one makes room"
+
+
+def test_a_content_of_more_tokens_than_a_stage_takes_at_once_is_told_the_limit():
+    server = Guarded(queue=4)  # --max-queue
+    with server.channel() as channel:
+        check = stubs(channel).cascade.Check
+        assert check(CheckRequest(text="pear " * 52), timeout=60).verdict  # four windows of the fakes
+        refused = fails(CODE.RESOURCE_EXHAUSTED, check, CheckRequest(text="pear " * 53))
+        assert (refused.info.reason, refused.info.metadata["limit"]) == ("LIMIT_EXCEEDED", "4")
+        assert "windows of text" in refused.message
+        assert refused.retry is None, "to come again does not help"
+        assert check(CheckRequest(text="hello"), timeout=60).verdict
+    server.stop()
+
+
+def test_windows_of_more_tokens_than_the_limit_are_refused():
+    server = Guarded(limits=Limits(max_text_bytes=10))
+    with server.channel() as channel:
+        windows = [TokenWindow(ids=[5] * 4)] * 3
+        refused = fails(
+            CODE.RESOURCE_EXHAUSTED, stubs(channel).stage.Score, ScoreRequest(stage="stage1", windows=windows)
+        )
+        assert (refused.info.reason, refused.info.metadata["limit"]) == ("LIMIT_EXCEEDED", "10")
+        assert "more tokens" in refused.message
+    server.stop()
 
 
 def test_metadata_above_the_limit_is_refused(channel):

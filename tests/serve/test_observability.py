@@ -93,6 +93,35 @@ def test_metrics_count_calls_phases_and_verdicts(served):
     assert after["process_resident_memory_bytes",] > 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_metrics_are_of_all_workers_together(fake_server, everywhere, workers):
+    server = fake_server(workers=workers)
+    calls, before = everywhere(server), scrape(server)
+    for call in calls:
+        for text in ("hello", "terrible"):
+            call.cascade.Check(CheckRequest(text=text, options={"bypass_cache": True}), timeout=60)
+        fails(grpc.StatusCode.INVALID_ARGUMENT, call.cascade.Check, CheckRequest(text=""))
+        call.cascade.BatchCheck(BatchCheckRequest(requests=[CheckRequest(text="")]), timeout=60)
+    after = scrape(server)
+
+    def grown(name, **labels):
+        key = (name, *sorted(labels.items()))
+        return (after[key] - before.get(key, 0.0)) / len(calls)
+
+    check, batch = "cascade.v1.CascadeService/Check", "cascade.v1.CascadeService/BatchCheck"
+    assert grown("cascade_requests_total", method=check, code="OK") == 2
+    assert grown("cascade_requests_total", method=check, code="INVALID_ARGUMENT") == 1
+    assert grown("cascade_requests_total", method=batch, code="OK") == 1
+    assert grown("cascade_request_seconds_count", method=check) == 3
+    assert grown("cascade_items_total", method=batch, code="INVALID_ARGUMENT") == 1
+    assert grown("cascade_latency_seconds_count", stage="stage1", phase="infer") == 2
+    assert grown("cascade_verdicts_total", verdict="VERDICT_SAFE") == 1
+    assert grown("cascade_verdicts_total", verdict="VERDICT_UNSAFE") == 1
+    in_flight = {key: value for key, value in after.items() if key[0] == "cascade_requests_in_flight"}
+    assert len(in_flight) == workers
+    assert set(in_flight.values()) == {0}
+
+
 def test_metrics_tell_hits_and_count_no_work_for_them(served):
     call, request = stubs(served.channel), CheckRequest(text="How do I grow tomatoes on a balcony?")
     verdict = Verdict.Name(call.cascade.Check(request).verdict)

@@ -3,6 +3,8 @@
 import math
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 
 import grpc
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from cascade.errors import RateLimitedError
 from cascade.serve.admission import AdmissionSettings
-from cascade.serve.identity import UNBOUNDED, Quota
+from cascade.serve.identity import UNBOUNDED, Quota, Scope
 from cascade.serve.quotas import DAY_S, LONGEST_S, Quotas
+from cascade.serve.tokens import new
 from cascade.serve.used import PLACES, ROWS, Book
 from cascade.v1.check_pb2 import CheckRequest
 from tests.serve.calling import fails, stubs
@@ -97,6 +100,31 @@ def test_the_smallest_rate_over_the_wire():
     assert refused.info.reason == "RATE_LIMITED"
     assert 0.9 * LONGEST_S < refused.retry.retry_delay.seconds <= 1.1 * LONGEST_S
     server.stop()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_tokens_quotas_hold_for_all_workers_together(fake_server, everywhere, tmp_path, workers):
+    rate, daily, path = 0.2, 5, tmp_path / "tokens.toml"
+    made = {"slow": new([Scope.CHECK], rate, None, None), "daily": new([Scope.CHECK], None, daily, None)}
+    path.write_text("".join(f"{entry.line(name)}\n" for name, (_, entry) in made.items()))
+    calls = everywhere(fake_server(workers=workers, token_file=path))
+    fails(grpc.StatusCode.UNAUTHENTICATED, calls[0].cascade.Check, CheckRequest(text="hello"))
+
+    def count(name):
+        authorized, taken = (("authorization", f"Bearer {made[name][0]}"),), 0
+        for call in calls * 2:
+            try:
+                call.cascade.Check(CheckRequest(text="hello"), timeout=60, metadata=authorized)
+            except grpc.RpcError as error:
+                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # noqa: PT017 - some calls are taken
+            else:
+                taken += 1
+        return taken
+
+    started = time.monotonic()
+    assert 1 <= count("slow") <= 1 + rate * (time.monotonic() - started)
+    today = datetime.now(UTC).date()
+    assert daily <= count("daily") <= daily * (1 + (datetime.now(UTC).date() - today).days)
 
 
 def test_a_day_has_an_end_and_a_clock_that_is_set_back_begins_no_new_one():

@@ -31,6 +31,7 @@ CODE = grpc.StatusCode
 BLOCK = fake_policy()
 REVIEW = fake_policy('[actions]\ncontroversial = "REVIEW"\nunsafe = "REVIEW"\n')
 OTHER = fake_policy("[stage1]\nunsafe_threshold = 0.7\n")
+WORKERS = pytest.mark.parametrize("workers", [1, 2])
 UNSAFE = {"revision": "v1", "words": {"zeppelin": 5.0}}
 SAFE = {"revision": "v2", "words": {"zeppelin": -4.0}}
 
@@ -48,6 +49,12 @@ def update(policy, expected):
 
 def current(call, name=""):
     return call.policy.GetPolicy(GetPolicyRequest(name=name)).policy.revision
+
+
+def used(calls):
+    """What judges, wherever the calls lead: the policies' revisions with those of stage 1."""
+    answers = [call.cascade.Check(CheckRequest(text="zeppelin"), timeout=60) for call in calls]
+    return {(answer.policy_revision, answer.stages[0].revision) for answer in answers}
 
 
 def wait_until(condition, seconds=40):
@@ -158,34 +165,37 @@ def test_a_stream_keeps_its_revision_and_the_next_item_of_another_one_does_not(f
     assert (item.policy_revision, item.action) == (REVIEW.revision, ACTION_REVIEW)
 
 
-def test_files_are_watched_and_read_again_on_sighup(fake_server, model, tmp_path):
+@WORKERS
+def test_files_are_watched_and_read_again_on_sighup(fake_server, everywhere, model, tmp_path, workers):
     policy = tmp_path / "policy.toml"
     policy.write_text(BLOCK.toml)
-    server = fake_server(alone=1, folder=model, policy=policy)
-    call = stubs(server.channel)
+    server = fake_server(workers=workers, alone=1, folder=model, policy=policy)
+    call, *_ = calls = everywhere(server)
     put(policy, REVIEW.toml)
     wait_until(lambda: current(call) == REVIEW.revision)
+    assert used(calls) == {(REVIEW.revision, "v1")}, "all workers or none"
     put(policy, "schema = ")
     wait_until(lambda: any(line["message"].startswith("change refused") for line in logged(server)))
-    assert current(call) == REVIEW.revision
+    assert used(calls) == {(REVIEW.revision, "v1")}
     turn(model, "v2")
     put(policy, OTHER.toml)
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: current(call) == OTHER.revision)
-    assert call.cascade.Check(CheckRequest(text="zeppelin")).stages[0].revision == "v2"
+    assert used(calls) == {(OTHER.revision, "v2")}
     (changed,) = (line for line in logged(server) if line["message"] == "changed" and line["what"] == "models")
     assert changed["policies"] == {"default": OTHER.revision}, "both at once: each may fit only the other"
     call.policy.UpdatePolicy(update(BLOCK, OTHER.revision))
     server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: any(line["message"] == "nothing to reload" for line in logged(server)))
-    assert current(call) == BLOCK.revision, "a file that was not edited does not undo what was pushed"
+    assert used(calls) == {(BLOCK.revision, "v2")}, "a file that was not edited does not undo what was pushed"
 
 
-def test_revisions_are_listed_restored_and_outlive_the_server(fake_server, tmp_path):
+@WORKERS
+def test_revisions_are_listed_restored_and_outlive_the_server(fake_server, everywhere, tmp_path, workers):
     policy, state = tmp_path / "policy.toml", tmp_path / "state"
     policy.write_text(BLOCK.toml)
-    server = fake_server(policy=policy, state_dir=state)
-    call = stubs(server.channel)
+    server = fake_server(workers=workers, policy=policy, state_dir=state)
+    call, *_ = calls = everywhere(server)
     call.policy.UpdatePolicy(update(REVIEW, BLOCK.revision))
     call.policy.UpdatePolicy(update(OTHER, REVIEW.revision))
     call.policy.UpdatePolicy(update(fake_policy(name="second"), ""))
@@ -197,7 +207,7 @@ def test_revisions_are_listed_restored_and_outlive_the_server(fake_server, tmp_p
     assert (len(page.revisions), rest.next_page_token) == (2, "")
     assert parse(listed[1].policy.toml).revision == REVIEW.revision
     call.policy.RollbackPolicy(RollbackPolicyRequest(revision=REVIEW.revision, expected_revision=OTHER.revision))
-    assert call.cascade.Check(CheckRequest(text="terrible")).action == ACTION_REVIEW
+    assert {one.cascade.Check(CheckRequest(text="terrible")).action for one in calls} == {ACTION_REVIEW}
     with (tmp_path / "log").open("w") as log:
         arguments = ["--policy", str(policy), "--state-dir", str(state)]
         with start([*FAKE_SERVER, *arguments], tmp_path, log) as other:
@@ -205,9 +215,9 @@ def test_revisions_are_listed_restored_and_outlive_the_server(fake_server, tmp_p
     assert "another server" in (tmp_path / "log").read_text()
     server.process.kill()
     server.process.communicate()
-    again = fake_server(policy=policy, state_dir=state)
-    call = stubs(again.channel)
-    assert current(call) == REVIEW.revision, "it was pushed after the file was read"
+    again = fake_server(workers=workers, policy=policy, state_dir=state)
+    call, *_ = calls = everywhere(again)
+    assert {current(one) for one in calls} == {REVIEW.revision}, "it was pushed after the file was read"
     assert current(call, "second") == fake_policy(name="second").revision
     revisions = call.policy.ListPolicyRevisions(ListPolicyRevisionsRequest()).revisions
     assert [(one.policy.revision, one.applied_at) for one in revisions] == [
@@ -218,8 +228,9 @@ def test_revisions_are_listed_restored_and_outlive_the_server(fake_server, tmp_p
     assert current(stubs(fake_server(policy=policy, state_dir=state).channel)) == OTHER.revision, "it was edited since"
 
 
-def test_the_commands_change_a_running_server(fake_server, tmp_path):
-    server = fake_server()
+@WORKERS
+def test_the_commands_change_a_running_server(fake_server, everywhere, tmp_path, workers):
+    server = fake_server(workers=workers)
     address = f"127.0.0.1:{server.port}"
     review = str(tmp_path / "review.toml")
     put(tmp_path / "review.toml", REVIEW.toml)
@@ -240,11 +251,12 @@ def test_the_commands_change_a_running_server(fake_server, tmp_path):
     rows = json.loads(policy("revisions", "--json"))
     assert [(row["revision"], row["current"]) for row in rows] == [(REVIEW.revision, True), (BLOCK.revision, False)]
     assert policy("rollback", BLOCK.revision) == f"default: {REVIEW.revision} -> {BLOCK.revision}\n"
-    call = stubs(server.channel)
-    assert current(call) == BLOCK.revision
+    calls = everywhere(server)
+    assert {current(call) for call in calls} == {BLOCK.revision}
     assert policy("push", "comments").startswith("comments: new -> ")
-    answer = call.cascade.Check(CheckRequest(text="terrible", policy="comments"))
-    assert answer.policy_revision == current(call, "comments") != BLOCK.revision
+    answers = [call.cascade.Check(CheckRequest(text="terrible", policy="comments")) for call in calls]
+    (revision,) = {answer.policy_revision for answer in answers}
+    assert revision == current(calls[0], "comments") != BLOCK.revision
 
 
 def test_the_real_command_loads_a_real_model_again(tmp_path):

@@ -67,24 +67,6 @@ def model(tmp_path):
     return tmp_path / "model"
 
 
-class Everywhere:
-    """Calls over so many connections that some lead to each worker: ``everywhere(server)`` -> stubs."""
-
-    def __init__(self, stack):
-        self._stack = stack
-        self.channels = []
-
-    def __call__(self, server):
-        self.channels = [self._stack.enter_context(connect(server.port)) for _ in range(12)]
-        return [stubs(channel) for channel in self.channels]
-
-
-@pytest.fixture
-def everywhere():
-    with ExitStack() as stack:
-        yield Everywhere(stack)
-
-
 def test_a_change_is_made_by_all_workers_or_by_none(fake_server, model, everywhere, tmp_path):
     server = fake_server(workers=2, alone=1, folder=model, watch=0, state_dir=tmp_path / "state")
     calls = everywhere(server)

@@ -3,9 +3,10 @@
     make soak CALLS=200000       (python -m tests.soak.run [CALLS] [OPTION OF SERVE ...])
 
 Some callers at a time send single texts, batches, streams, generations, calls that they take back and calls that are
-wrong, most texts never seen before. Resident memory of the server and of all its processes is read every now and then.
-Target: after the first fifth of the calls it grows by less than 2 %, and no call has a code that it should not have.
-Ends in one line of JSON; exits 1 where the target is missed.
+wrong, most texts never seen before; a fifth of them begin with what stage 1 hands to stage 2 (``escalated`` is the
+share that it did). The server keeps an audit log. Resident memory of the server and of all its processes is read every
+now and then. Target: after the first fifth of the calls it grows by less than 2 %, no call has a code that it should
+not have, and every answer is in the audit log. Ends in one line of JSON; exits 1 where the target is missed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -27,8 +29,8 @@ import psutil
 from cascade.v1 import cascade_service_pb2 as service_pb2
 from cascade.v1 import check_pb2
 from cascade.v1.cascade_service_pb2_grpc import CascadeServiceStub
-from tests.bench.overload import make_text
 from tests.soak.growth import Sample, growth
+from tests.soak.texts import make_text
 
 CALLS = 200_000
 CALLERS = 12
@@ -50,11 +52,15 @@ SHARES = {"check": 70, "again": 10, "batch": 4, "stream": 4, "generation": 4, "w
 
 
 class Callers:
-    """Calls a server until there were so many calls; ``codes`` counts kinds and codes."""
+    """Calls a server until there were so many calls.
+
+    ``codes`` counts kinds and codes, ``answered`` the contents that were judged, ``escalated`` those of them that stage
+    2 was asked about; what a generation is checked for on its way is not among them.
+    """
 
     def __init__(self, stub: Any, total: int) -> None:
         self.codes: Counter[tuple[str, str]] = Counter()
-        self.begun = 0
+        self.begun = self.answered = self.escalated = 0
         self._stub, self._total = stub, total
 
     @property
@@ -82,17 +88,25 @@ class Callers:
                 code = "CANCELLED"
             self.codes[kind, code] += 1
 
+    def _count(self, *answers: check_pb2.CheckResponse) -> None:
+        for answer in answers:
+            assert answer.verdict, "an answer has a verdict"
+            self.answered += 1
+            self.escalated += answer.route.escalated
+
     async def _check(self, rng: random.Random) -> None:
-        answer = await self._stub.Check(check_pb2.CheckRequest(text=make_text(rng)), timeout=60)
-        assert answer.verdict, "an answer has a verdict"
+        self._count(await self._stub.Check(check_pb2.CheckRequest(text=make_text(rng)), timeout=60))
 
     async def _again(self, rng: random.Random) -> None:
-        await self._stub.Check(check_pb2.CheckRequest(text=f"the same text {rng.randrange(50)}"), timeout=60)
+        self._count(
+            await self._stub.Check(check_pb2.CheckRequest(text=f"the same text {rng.randrange(50)}"), timeout=60)
+        )
 
     async def _batch(self, rng: random.Random) -> None:
         requests = [check_pb2.CheckRequest(text=make_text(rng)) for _ in range(3)]
         answer = await self._stub.BatchCheck(service_pb2.BatchCheckRequest(requests=requests), timeout=60)
         assert len(answer.items) == len(requests), "each item is answered"
+        self._count(*(item.response for item in answer.items if item.HasField("response")))
 
     async def _stream(self, rng: random.Random) -> None:
         async def items() -> AsyncIterator[service_pb2.CheckStreamRequest]:
@@ -101,6 +115,7 @@ class Callers:
 
         answers = [answer async for answer in self._stub.CheckStream(items(), timeout=60)]
         assert len(answers) == 3, "each item is answered"
+        self._count(*(answer.response for answer in answers if answer.HasField("response")))
 
     async def _generation(self, rng: random.Random) -> None:
         async def events() -> AsyncIterator[service_pb2.ModerateStreamRequest]:
@@ -149,14 +164,23 @@ async def measure(port: int, process: psutil.Process, total: int) -> tuple[Calle
     return callers, samples
 
 
-def main(arguments: Sequence[str], serve: Sequence[str] = ()) -> int:
-    """Starts the server, calls, prints; 1 if memory grew or a call failed."""
+def records(folder: Path) -> int:
+    """Lines of the audit log in a folder, full files of it included."""
+    files = [path for path in folder.glob("audit.jsonl*") if path.suffix != ".salt"]
+    return sum(path.read_bytes().count(b"\n") for path in files)
+
+
+def main(arguments: Sequence[str], serve: Sequence[str] = (), audit_log: str = "--audit-log") -> int:
+    """Starts the server, calls, prints; 1 if memory grew, a call failed or an answer has no record."""
     total, options = (int(arguments[0]), arguments[1:]) if arguments else (CALLS, [])
     started = time.perf_counter()
     command = serve or [*SERVE, "--cache-entries", str(min(16_384, total // CACHE_SHARE))]
     with (
+        tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=log, text=True) as server,
+        subprocess.Popen(
+            [*command, audit_log, f"{folder}/audit.jsonl", *options], stdout=subprocess.PIPE, stderr=log, text=True
+        ) as server,
     ):
         try:
             assert server.stdout is not None, "it was asked for as a pipe"
@@ -167,8 +191,10 @@ def main(arguments: Sequence[str], serve: Sequence[str] = ()) -> int:
         server.wait()
         log.seek(0)
         errors = sum('"level": "error"' in line for line in log)
+        recorded = records(Path(folder))
     grown = growth(samples)
-    failed = bool(callers.failures or errors or max(grown["slope"], grown["ends"]) >= MOST_GROWTH)
+    grew = max(grown["slope"], grown["ends"]) >= MOST_GROWTH
+    failed = bool(callers.failures or errors or grew or recorded < callers.answered)
     report = {
         "calls": callers.done,
         "growth": round(grown["slope"], 4),
@@ -177,6 +203,9 @@ def main(arguments: Sequence[str], serve: Sequence[str] = ()) -> int:
         "last_mb": round(samples[-1].mb, 1),
         "codes": {f"{kind} {code}": count for (kind, code), count in sorted(callers.codes.items())},
         "unexpected": callers.failures,
+        "answered": callers.answered,
+        "escalated": round(callers.escalated / max(1, callers.answered), 4),
+        "audit_records": recorded,
         "errors_logged": errors,
         "exit_code": server.returncode,
         "calls_per_s": round(callers.done / (time.perf_counter() - started), 1),

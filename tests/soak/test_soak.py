@@ -31,11 +31,12 @@ def test_a_server_of_fakes_is_soaked(monkeypatch, capsys):
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(run, "MOST_GROWTH", 0.2)  # so few calls are all warm-up
-    assert run.main(["1000"], FAKE_SERVER) == 0
+    assert run.main(["1000"], FAKE_SERVER, "--audit") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["calls"] == sum(report["codes"].values()) == 1000
     assert report["unexpected"] == {}
     assert report["warm_mb"] > 20
+    assert report["audit_records"] >= report["answered"] > 900
     assert {kind.split()[0] for kind in report["codes"]} == set(run.SHARES)
 
 

@@ -14,11 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cascade.cli import app, runtimes
+from cascade.policy.fingerprint import calibration_digest
 from stages import fastest as choice
 from stages.errors import DependencyError, ModelError, ScoreDriftError
-from stages.manifest import Manifest
+from stages.manifest import Golden, Manifest, OnRuntime, Scale
 from stages.registry import EMBEDDED, load_stage
-from stages.stage import Window
+from stages.stage import Platt, Window
 
 ROOT = Path(__file__).parents[2]
 LENGTHS = (2, 3, 7, 16, 33, 100, 192)
@@ -113,6 +114,60 @@ def test_a_score_that_is_too_far_off_is_refused(folder):
     edit_golden(folder, lambda rows: rows[0].update(unsafe=rows[0]["unsafe"] - 0.6))  # the decision stays
     with pytest.raises(ScoreDriftError, match=r"and 0 decisions .*--allow-score-drift"):
         load_stage(folder, runtime="openvino")
+
+
+@pytest.fixture
+def fitted(folder, stages):
+    """A copy of stage 1 with another calibration, and golden scores of its own, for the runtime of this machine."""
+    fit_to(folder, stages["tinysafe"].info.runtime)
+    return folder
+
+
+def fit_to(folder, runtime, shift=0.0):
+    stage, manifest = load_stage("tinysafe", runtime="openvino"), Manifest.load(folder)
+    golden = []
+    for row in manifest.golden:
+        (scores,) = stage.score(stage.encode(row.text).windows[:1])
+        golden.append(Golden(text=row.text, unsafe=scores.unsafe + shift, labels=scores.labels.tolist()))
+    numbers = manifest.calibration.model_copy(update={"unsafe": Scale(slope=7.0, bias=1.0)})
+    own = OnRuntime(calibration=numbers, calibrated_on="here", golden=golden)
+    manifest.model_copy(update={"runtimes": {runtime: own}}).save(folder)
+
+
+def test_what_was_fitted_on_a_runtime_holds_there_and_nowhere_else(fitted):
+    there, elsewhere, plain = load_stage(fitted, runtime="openvino"), load_stage(fitted), load_stage("tinysafe")
+    assert there.calibration.unsafe == Platt(7.0, 1.0)
+    assert elsewhere.calibration == plain.calibration
+    digests = [calibration_digest(stage.calibration) for stage in (there, elsewhere, plain)]
+    assert digests[0] != digests[1] == digests[2], "a certificate of the one is refused on the other"
+
+
+def test_what_was_fitted_on_another_runtime_is_left_alone(folder, stages):
+    fit_to(folder, "openvino-of-another-cpu")
+    assert load_stage(folder, runtime="openvino").calibration == load_stage("tinysafe").calibration
+
+
+def test_a_runtime_with_golden_scores_of_its_own_is_held_to_them_more_closely(folder, stages):
+    runtime = stages["tinysafe"].info.runtime
+    fit_to(folder, runtime, shift=0.2)  # ONNX Runtime's may differ by 0.3
+    with pytest.raises(ScoreDriftError, match=rf"0\.200 logits .* Fit {runtime} again \(training\.runtimes\)"):
+        load_stage(folder, runtime="openvino")
+    assert load_stage(folder).info.runtime == "onnxruntime-int8"
+
+
+def test_numbers_of_a_runtime_for_other_labels_are_refused(fitted):
+    path = fitted / "manifest.json"
+    manifest = json.loads(path.read_text())
+    (own,) = manifest["runtimes"].values()
+    own["golden"][0]["labels"].pop()
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match=r"runtimes\.openvino-\w+ is not of 7 labels"):
+        load_stage(fitted)
+
+
+def test_a_manifest_without_other_runtimes_stays_as_earlier_releases_read_it(tmp_path):
+    Manifest.load(EMBEDDED["tinysafe"]).save(tmp_path)
+    assert "runtimes" not in json.loads((tmp_path / "manifest.json").read_text())
 
 
 def test_files_that_are_no_such_network(folder, stages):

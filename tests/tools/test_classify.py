@@ -16,7 +16,7 @@ def test_json_of_one_text(cascade: Run) -> None:
     assert done.code == 0
     (answer,) = done.lines()
     assert answer["verdict"] == "VERDICT_UNSAFE"
-    assert answer["route"] == {"escalated": True, "reason": "ROUTE_REASON_FLAGGED", "triggers": []}
+    assert answer["route"] == {"escalated": True, "reason": "ROUTE_REASON_FLAGGED", "triggers": [], "audited": False}
     assert [hazard["slug"] for hazard in answer["hazards"] if hazard["flagged"]] == ["hate"]
     assert answer["degraded"] is False
     assert answer["spans"] == []

@@ -24,6 +24,7 @@ from tests.fakes import CALM, FakeStage, fake_pipeline, fake_policy
 from tests.tools.conftest import Done
 
 Run = Callable[..., Done]
+BEAVERTAILS = "bce8dc8ba26e0977e13ca27b8d213514f41382f30b0f84e283cb9dc7a599a13a"
 
 # "bad" is a false alarm of stage 1 that stage 2 takes back, "hidden" is what stage 1 lets pass.
 FIRST = {"bad": 1.0, "unsure": -1.0, "terrible": 5.0}
@@ -250,6 +251,30 @@ def test_what_escalating_buys_ends_at_the_stages_and_has_a_price(
     assert report["sets"][1]["cohorts"][0]["budgets"] is None, "of one class there is no F1 to trade for"
 
 
+def test_stage_2_alone_blocks_by_the_hazards_that_it_names(
+    cascade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "s").mkdir()
+    texts = [("hidden hate", 1), ("calm hate", 1), ("calm privacy", 1), ("calm", 0)]
+    lines = [json.dumps({"id": n, "text": text, "unsafe": unsafe}) for n, (text, unsafe) in enumerate(texts)]
+    (tmp_path / "s/named.jsonl").write_text("\n".join(lines))
+    policy = fake_policy(POLICY + '[hazards.hate]\naction = "BLOCK"\n[hazards.privacy]\naction = "REVIEW"\n')
+
+    def judge(stage1: FakeStage) -> Pipeline:
+        return fake_pipeline(stage1, FakeStage("hazard", words=SECOND), policies=[policy])
+
+    blind = FakeStage("tinysafe", words=FIRST, label_words=False)
+    report = run_eval(cascade, monkeypatch, "s", "--json", judge=judge(blind)).json()
+    cohort = report["sets"][0]["cohorts"][0]
+    assert cohort["systems"]["stage2"]["recall"]["value"] == pytest.approx(2 / 3)
+    systems = {system["system"]: system for system in cohort["budgets"]["systems"]}
+    assert systems["stage 2 alone"]["f1"] == cohort["systems"]["stage2"]["f1"]
+    # What stage 1 names is no merit of stage 2, even where it speaks of the same hazards.
+    rows = read_folder(tmp_path / "s")[0].rows
+    naming = fake_pipeline(FakeStage("hazard", words=FIRST), FakeStage("tinysafe", words=SECOND), policies=[policy])
+    assert scored(rows, naming).stage2_unsafe.tolist() == [True, False, False, False]
+
+
 def test_slices_by_language_script_and_length(cascade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     texts = [("terrible things", 1, "en")] * 12 + [("ужасные calm слова", 0, "ru")] * 11 + [("bad", 0, "xx")] * 3
@@ -316,6 +341,15 @@ def test_the_page_opens_by_itself(cascade: Run, monkeypatch: pytest.MonkeyPatch,
         "Stage 1: scores",
         "Stage 2: scores",
     ]
+    (english,) = (
+        part
+        for part in json.loads((tmp_path / "r/report.json").read_text())["sets"][0]["slices"]
+        if part["name"] == "en"
+    )
+    unsafe, harmless = english["positives"], english["labelled"] - english["positives"]
+    assert f"language en: {english['recall']['value']:.1%} of {unsafe} unsafe rows" in page
+    assert f"language en: {english['fpr']['value']:.1%} of {harmless} harmless rows" in page
+    assert f"language en: {english['escalation_rate']:.1%} of 101 rows" in page
 
 
 def test_peers_are_shown_for_the_same_rows_only() -> None:
@@ -323,6 +357,10 @@ def test_peers_are_shown_for_the_same_rows_only() -> None:
     assert published("toxicchat.test_full5083", "all rows", 500) == []
     assert published("toxicchat.test_full5083", "without near-train rows", 5083) == []
     assert published("or_bench_hard1k_a", "all rows", 686) == []
+    (known,) = published("beavertails.test.en", "all rows", 3021, [BEAVERTAILS])
+    (likely,) = published("beavertails.test.en", "all rows", 3021, ["0" * 64])
+    assert (known["known_file"], likely["known_file"]) == (True, False)
+    assert known["peers"] == likely["peers"]
     values = [v for n in (("xstest.en", 450), ("hatecheck", 3728)) for f in published(n[0], "all rows", n[1])
               for v in f["peers"].values()]  # fmt: skip
     assert values

@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
 import pytest
 
 from cascade.v1 import cascade_service_pb2_grpc, check_pb2
+from stages.encoder import calibration_of
 from stages.manifest import Manifest
+from stages.registry import load_stage
 from tests.training.backbones import TEXTS, is_unsafe, unigram_backbone, word_piece_backbone, write_set
 
 CASCADE = [sys.executable, "-m", "cascade.cli"]
@@ -101,6 +104,45 @@ def test_a_tinysafe_recipe_trains_exports_and_serves(tmp_path: Path, data: Path)
     command = [sys.executable, "-m", "training.length", "--data", data, "--recipe", recipe, again]
     subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=110)
     assert Manifest.load(again) == exported, "what training fits is fitted again"
+
+    told = tmp_path / "told"
+    command = [sys.executable, "-m", "training.calibration_report", "--data", data, "--recipe", recipe, "--out", told]
+    subprocess.run([*map(str, command), str(again)], check=True, capture_output=True, timeout=110)
+    assert Manifest.load(again) == exported, "the model stays as it is"
+    (verdict, *_) = json.loads((told / "calibration.json").read_text())["heads"]
+    assert verdict["quality"]["ece_after"] == exported.metrics["calibration.unsafe.ece_after"]
+    assert "<svg" in (told / "calibration.html").read_text()
+    assert (out / "model-calibration.html").exists()
+    assert "## Calibration" in (out / "CARD.md").read_text()
+
+    exact = tmp_path / "float32"
+    run("export", out, "--data", data, "--out", exact, "--base", base, "--precision", "float32")
+    unquantised = Manifest.load(exact)
+    assert (unquantised.quantisation, unquantised.info().runtime) == ("float32", "onnxruntime-float32")
+    assert unquantised.revision != manifest.revision
+    assert unquantised.calibration != manifest.calibration
+    assert unquantised.golden != manifest.golden
+    assert not any(name.startswith("int8") for name in unquantised.metrics)
+    assert "float32" in (exact / "README.md").read_text()
+    assert "int8" in (out / "CARD.md").read_text(), "the run's own card speaks of its own model"
+    with serving("--stage1", exact, "--stage2", exact) as stub:
+        served = stub.Check(check_pb2.CheckRequest(text=TEXTS[0])).stages[0]
+    assert served.revision == unquantised.revision
+
+    if find_spec("openvino") is not None:
+        fit = [sys.executable, "-m", "training.runtimes", "--data", data, "--recipe", recipe, "--runtime", "openvino"]
+        done = subprocess.run([*map(str, fit), str(again)], check=True, capture_output=True, text=True, timeout=110)
+        fitted = Manifest.load(again)
+        ((name, own),) = fitted.runtimes.items()
+        assert done.stdout.splitlines()[0] == name
+        assert fitted.model_copy(update={"runtimes": {}}) == exported
+        assert own.calibration != exported.calibration
+        assert own.golden != exported.golden
+        assert [golden.text for golden in own.golden] == [golden.text for golden in exported.golden]
+        stage = load_stage(again, runtime="openvino")
+        assert stage.info.runtime == name
+        assert stage.calibration == calibration_of(own.calibration)
+        assert load_stage(exact, runtime="openvino").info.runtime in ("openvino-float32", "openvino-bf16")
 
     with serving("--stage1", out / "model", "--stage2", "none") as stub:
         answers = {text: stub.Check(check_pb2.CheckRequest(text=text)) for text in TEXTS[::7]}

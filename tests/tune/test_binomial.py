@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cascade.tune.binomial import least_rows, log_tail, log_tails, rows_needed, upper_limit
+from cascade.policy.binomial import least_rows, log_tail, log_tails, rows_needed, upper_limit
 
 
 @pytest.mark.parametrize(("n", "limit"), [(1, 0.5), (10, 0.3), (500, 0.02), (3000, 0.15)])
@@ -10,6 +10,13 @@ def test_tails_are_those_of_scipy(n: int, limit: float) -> None:
     assert np.exp(log_tails(n, limit)) == pytest.approx(stats.binom.cdf(np.arange(n + 1), n, limit), abs=1e-10)
     for k in {0, n // 50, n // 3, n}:
         assert log_tail(k, n, limit) == pytest.approx(stats.binom.logcdf(k, n, limit), rel=1e-9, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("failures", "n", "limit"), [(9_800, 100_000, 0.1), (50_000, 1_000_000, 0.051), (7, 10**8, 1e-6)]
+)
+def test_the_tail_of_many_rows_needs_only_its_end(failures: int, n: int, limit: float) -> None:
+    assert log_tail(failures, n, limit) == pytest.approx(stats.binom.logcdf(failures, n, limit), rel=1e-6)
 
 
 @pytest.mark.parametrize(("failures", "n"), [(0, 20), (3, 40), (39, 40), (120, 2000)])

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from cascade.observe.drift import ENOUGH
 from cascade.policy import Policy
 from cascade.tune.fit import fit
 from cascade.tune.wishes import Wish
+from cascade.v1.cascade_service_pb2 import BatchCheckRequest
+from cascade.v1.cascade_service_pb2_grpc import CascadeServiceStub
+from cascade.v1.check_pb2 import CheckRequest
 from cascade.v1.policy_service_pb2 import ValidatePolicyRequest
 from cascade.v1.policy_service_pb2_grpc import PolicyServiceStub
-from tests.serve.guarded import Guarded
+from tests.serve.guarded import Guarded, metric
 from tests.tools.conftest import in_process
 from tests.tune.samples import request, scored
 
@@ -47,3 +51,18 @@ def test_a_server_says_which_model_a_certificate_is_not_for(certified: Policy) -
         told = f"certificate.{stage} is m@r, which is not the model that is loaded: tune again"
         assert any(problem.startswith(told) for problem in refused.problems)
     assert (taken.valid, taken.revision, list(taken.problems)) == (True, no_models.revision, [])
+
+
+def test_a_server_tells_how_far_its_traffic_is_from_the_rows_that_the_policy_was_tuned_on(certified: Policy) -> None:
+    server = Guarded(policies=[certified])
+    requests = [CheckRequest(text="a calm day")] * (ENOUGH // 4)
+    with server.channel() as channel:
+        for _ in range(4):
+            CascadeServiceStub(channel).BatchCheck(BatchCheckRequest(requests=requests), timeout=60)
+    series = ("cascade_drift_score_psi", "cascade_drift_escalation_ratio", "cascade_reference_escalation_ratio")
+    psi, escalated, expected = (metric(server.metrics, name, policy="tuned") for name in series)
+    server.stop()
+    assert psi > 1
+    assert escalated == 0
+    assert certified.reference is not None
+    assert expected == certified.reference.escalated

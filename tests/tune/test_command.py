@@ -130,6 +130,17 @@ def test_texts_are_scored_once_by_the_embedded_models(tmp_path: Path) -> None:
     log = ["tune", "p.toml.scores.jsonl", "--from-log", "--out", "q.toml", "--delta", "0.3", "--json"]
     of_log = in_process(COMMAND, *log, "--max-escalation", "0.98", folder=tmp_path).json()
     assert of_log["promises"] == done.json()["promises"]
+    lines = cache.read_text().splitlines(keepends=True)
+    header = json.loads(lines[0])
+    for key, told in (("reading", "another release"), ("calibrations", "other calibrations")):
+        other = json.dumps({"scored": header["scored"] | {key: "of other times"}}) + "\n"
+        (tmp_path / "old.jsonl").write_text("".join([other, *lines[1:]]))
+        refused = in_process(COMMAND, "tune", "old.jsonl", *log[2:], "--max-escalation", "0.98", folder=tmp_path)
+        assert (refused.code, refused.err.count("\n")) == (1, 1)
+        assert f"old.jsonl:1: these are scores of {told}" in refused.err
+    (tmp_path / "p.toml.scores.jsonl").write_text((tmp_path / "old.jsonl").read_text())
+    in_process(COMMAND, *arguments, "--max-escalation", "0.98", folder=tmp_path)
+    assert cache.read_text().splitlines(keepends=True) == lines, "scores of other times are made anew"
 
 
 @pytest.mark.usefixtures("fakes")
@@ -200,8 +211,8 @@ def test_one_bad_row_of_a_log(cascade: Any, tmp_path: Path, change: dict[str, An
         (b'{"text": "a"}\n', "texts.jsonl:1: not a row of the uniform form: no 'unsafe'"),
         (b'{"text": "a", "unsafe": 2}\n', "'unsafe' must be 1, 0 or null"),
         (b"\xff\xfe", "cannot be read"),
-        (b'{"text": "secret words", "unsafe": 1}\n' * 30, "needs unsafe and safe rows"),
-        (b'{"text": "", "unsafe": 1}\n', "row texts.jsonl:1: text is empty"),
+        (b'{"text": "secret words", "unsafe": 1}\n' * 30, "promises need at least 10 texts for escalation 0.5"),
+        (b'{"text": "", "unsafe": 1}\n{"text": "a", "unsafe": 0}\n' * 9, "row texts.jsonl:1: text is empty"),
     ],
 )
 def test_bad_files(cascade: Any, tmp_path: Path, lines: bytes, message: str) -> None:  # noqa: F811
@@ -210,3 +221,27 @@ def test_bad_files(cascade: Any, tmp_path: Path, lines: bytes, message: str) -> 
     assert done.code == 1
     assert message in done.err
     assert "secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"text": "a", "unsafe": 1}] * 30, "of these all are unsafe"),
+        ([{"text": "a", "unsafe": n % 2, "labels": ["privcy"]} for n in range(30)], "unknown: 'privcy'"),
+        ([{"text": "a", "unsafe": n % 2} for n in range(30)], "needs at least 5 texts with privacy"),
+    ],
+)
+def test_what_labels_cannot_carry_is_told_before_a_text_is_scored(
+    monkeypatch: pytest.MonkeyPatch,
+    cascade: Any,  # noqa: F811
+    tmp_path: Path,
+    rows: list[dict[str, Any]],
+    message: str,
+) -> None:
+    stage1 = FakeStage("tinysafe")
+    monkeypatch.setattr("cascade.build.build_pipeline", lambda **_: fake_pipeline(stage1))
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done: Done = cascade("tune", "texts.jsonl", "--out", "p.toml", "--max-missed-unsafe", "privacy=0.5")
+    assert done.code == 1
+    assert message in done.err
+    assert stage1.calls == []

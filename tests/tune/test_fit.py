@@ -18,6 +18,7 @@ from cascade.tune.nearest import needs
 from cascade.tune.outcomes import Rules, outcomes
 from cascade.tune.sample import halves, sample
 from cascade.tune.scores import ScoredRow
+from cascade.tune.search import Candidates, middle, middle_of_best
 from cascade.tune.wishes import Wish
 from stages.stage import Calibration, Platt
 from tests.tune.samples import MODELS, policy, request, scored
@@ -75,7 +76,8 @@ def test_the_promises_are_those_of_the_policy_in_the_file(tuned: Tuned, asked: R
 
 
 def test_only_thresholds_are_tuned(tuned: Tuned) -> None:
-    changed = {change.key for change in diff(policy(), written(tuned)) if not change.key.startswith("certificate.")}
+    apart = ("certificate.", "reference.")
+    changed = {change.key for change in diff(policy(), written(tuned)) if not change.key.startswith(apart)}
     assert changed <= {
         "name", "models.stage1", "models.stage2", "route.low", "route.high", "route.max_escalation",
         "stage1.unsafe_threshold", "stage2.unsafe_threshold", "merge.controversial_threshold",
@@ -125,6 +127,99 @@ def test_a_certificate_beside_other_rules_or_of_another_form_is_refused(
     tree = written(tuned).model_dump(by_alias=True, exclude_none=True)
     with pytest.raises(ValueError, match=problem.replace("certificate.colour: unknown key", "colour")):
         Policy.model_validate(_merged(tree, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"wish": 0.01}, r"escalation: \d+ of 800 do not prove a share of at most 0\.01"),
+        ({"wish": 0.39}, "escalation: p_value is .* by the counts"),
+        ({"p_value": 0.09}, "escalation: p_value is .* by the counts"),
+        ({"p_value": 0.9}, "p_value is above delta"),
+        ({"failures": 99, "n": 24}, "99 failures among 24 rows"),
+        ({"failures": 3}, "empirical is not 3 / 800"),
+        ({"empirical": 0.0}, r"empirical is not \d+ / 800"),
+        ({"n": 801}, "escalation: n is above certified_on"),
+        ({"n": 700}, "n is not certified_on"),
+        ({"bound": 0.0}, "bound does not lie above empirical and up to wish"),
+        ({"bound": 0.41}, "bound does not lie above empirical and up to wish"),
+        ({"bound": 0.3999}, "bound is not the upper limit by the counts"),
+        ({"failures": 10**12, "n": 10**12}, "less than or equal to 100000000"),
+    ],
+)
+def test_a_certificate_whose_figures_were_edited_is_refused(tuned: Tuned, change: dict[str, Any], problem: str) -> None:
+    tree = written(tuned).model_dump(by_alias=True, exclude_none=True)
+    with pytest.raises(ValueError, match=problem):
+        Policy.model_validate(_merged(tree, {"certificate": {"escalation": change}}))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"delta": 0.0001}, "missed_unsafe: p_value is above delta"),
+        ({"rows": 1700}, "tuned_on and certified_on are not all rows"),
+        (
+            {"hazards": {"privacy": {"missed_unsafe": {"failures": 0}}}},
+            r"hazards\.privacy\.missed_unsafe: empirical is",
+        ),
+        ({"escalation": None, "missed_unsafe": None, "false_positive": None, "hazards": None}, "nothing is promised"),
+    ],
+)
+def test_a_certificate_that_does_not_agree_with_itself_is_refused(
+    tuned: Tuned, change: dict[str, Any], problem: str
+) -> None:
+    tree = written(tuned).model_dump(by_alias=True, exclude_none=True)
+    certificate = _merged(tree["certificate"], change)
+    kept = {key: value for key, value in certificate.items() if value is not None}
+    with pytest.raises(ValueError, match=problem):
+        Policy.model_validate(tree | {"certificate": kept})
+
+
+def test_the_policy_has_what_a_server_compares_its_traffic_with(tuned: Tuned, rows: list[ScoredRow]) -> None:
+    found = written(tuned).reference
+    assert found is not None
+    assert found.rows == len(rows)
+    assert found.stage1.p50 == pytest.approx(np.median([row.stage1 for row in rows]), rel=1e-4)
+    done = outcomes(sample(rows, policy(), 0), Rules.of(written(tuned)))
+    assert found.escalated == pytest.approx(done.escalated.mean(), abs=1e-5)
+
+
+def test_of_scores_that_are_all_the_same_there_is_no_reference() -> None:
+    same = [replace(row, stage1=0.9 if row.unsafe else 0.01) for row in scored(400, 3)]
+    assert written(fit(same, request(Wish("escalation", 0.6)))).reference is None
+
+
+def test_a_threshold_lies_in_the_middle_of_those_that_the_rows_cannot_tell_apart() -> None:
+    """Harmless rows end at 0.001, unsafe ones begin at 0.5: where a text in between belongs the rows do not say."""
+    rows = [
+        replace(row, stage1=p, stage2=p, stage1_labels={}, triggers=())
+        for number, row in enumerate(scored(1000, 3, unsafe=0.5))
+        for p in [0.5 + number / 1e4 if row.unsafe else (number + 1) / 1e6]
+    ]
+    found = written(fit(rows, request(Wish("escalation", 0.7), MISSED, FALSE)))
+    assert found.route.low == pytest.approx(0.031, abs=0.005)
+    assert found.stage1.unsafe_threshold == pytest.approx(0.031, abs=0.005)
+    # Of what is not escalated the merged score decides nothing: any threshold does from the lowest score to 0.5.
+    assert 0.0005 < found.stage2.unsafe_threshold < 0.05
+
+
+def test_of_equal_thresholds_that_in_the_middle_is_taken() -> None:
+    thresholds, scores = np.array([0.0013, 0.02, 0.1, 0.377, 0.5]), np.array([0.001, 0.0011, 0.39, 0.6])
+    between = middle(0.0013, 0.377, scores)
+    assert between == pytest.approx(0.0258, abs=1e-4), "in logits, between 0.0011 and 0.39"
+    assert middle_of_best(thresholds, np.array([0.9, 0.9, 0.9, 0.9, 0.8]), scores) == between
+    assert middle_of_best(thresholds, np.array([0.9, 0.8, 0.9, 0.9, 0.8]), np.array([0.0012, 0.0014])) == 0.001296
+    assert middle(0.1234567, 0.1234567, np.array([0.1234566, 0.1234567])) == 0.1234567, "there is no room for rounding"
+    chosen = Candidates(
+        bands=(Rules.of(policy()),) * 2,
+        band=np.repeat([0, 1], 5),
+        threshold=np.tile(thresholds, 2),
+        log_p=np.full(10, -9.0),
+        quality=np.tile([0.7, 0.9, 0.9, 0.9, 0.9], 2),
+        failures=np.tile([[3], [2], [2], [2], [1]], (2, 1)),
+        scores=np.array([0.015, 0.4]),
+    )
+    assert [rules.unsafe_threshold for rules in chosen.chain()] == [middle(0.02, 0.377, chosen.scores)]
 
 
 def test_another_name_needs_no_new_certificate(tuned: Tuned) -> None:
@@ -197,7 +292,17 @@ def test_the_rows_that_a_promise_would_take_are_enough() -> None:
 @pytest.mark.parametrize(
     ("rows", "wishes", "message"),
     [
-        (scored(200, 1, unsafe=1.0), (MISSED,), "needs unsafe and safe rows, but of these all are unsafe"),
+        (
+            scored(200, 1, unsafe=1.0),
+            (MISSED, ESCALATION),
+            r"needs unsafe and safe rows, but of these all are unsafe; there are 200 rows, and at delta 0\.05 the "
+            r"promises need at least 14 unsafe texts for missed_unsafe 0\.35, 12 texts for escalation 0\.4",
+        ),
+        (
+            [replace(row, unsafe=number == 1) for number, row in enumerate(scored(40, 1))],
+            (Wish("missed_unsafe", 0.99),),
+            r"needs at least 1 unsafe texts .* about 2 in all; (the other half has none|there are 0, 1 in all)",
+        ),
         (scored(200, 1, unsafe=0.0), (FALSE,), "all are safe"),
         ([replace(row, unsafe=None) for row in scored(50, 1)], (ESCALATION,), "none is labelled"),
         (

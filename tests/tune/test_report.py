@@ -35,6 +35,7 @@ def figures(page: str) -> list[ET.Element]:
 def test_the_page_stands_alone_and_has_all_charts(tuned: Tuned) -> None:
     page = html(tuned, request(EASY), "cascade tune a&b.jsonl")
     assert "Certified policy" in page
+    assert "All promises hold together with a probability of 0.9 or more" in page
     assert "a&amp;b.jsonl" in page
     assert not re.search(r"<script|<link|src=|href=|url\(|https?://", page)
     titles = [figure.findtext("title") for figure in figures(page)]
@@ -51,10 +52,16 @@ def test_the_page_stands_alone_and_has_all_charts(tuned: Tuned) -> None:
 
 def test_an_infeasible_page_says_so() -> None:
     asked = request(Wish("escalation", 0.05), HARD)
-    page = html(fit(scored(600, seed=4), asked), asked, "cascade tune")
+    found = fit(scored(600, seed=4), asked)
+    page = html(found, asked, "cascade tune")
     assert "<h1>Infeasible</h1>" in page
     assert "Nearest points" in page
     assert "Not proven" in page
+    assert "promises hold together" not in page
+    assert found.needs
+    for need in found.needs:
+        told = "no number would do" if need.needed is None else f"{need.needed}</td><td>{2 * need.needed}"
+        assert re.search(rf"<td>{need.wish}</td>.*?<td>{need.there}</td><td>{told}", page)
 
 
 def test_cost_and_quality_end_at_the_stages_and_the_oracle_is_above_all() -> None:

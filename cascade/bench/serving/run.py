@@ -1,4 +1,4 @@
-"""``cascade bench serve`` put together: *settings* -> the floor, then trials of a server -> one report."""
+"""``cascade bench serve`` put together: *settings* -> the floor, then trials of a server, run by run -> one report."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from numpy.random import default_rng
@@ -71,6 +72,14 @@ class FloorFigures:
             "echo_ms": self.echo["latency_ms"],
             "echo_per_s": self.echo["answered_per_s"],
         }
+
+
+def floor_of(floors: Sequence[FloorFigures]) -> dict[str, Any]:
+    """The floors of all runs as JSON: their median, and the other figures of the one in the middle."""
+    ordered = sorted(floors, key=lambda one: one.per_s)
+    typical = ordered[(len(ordered) - 1) // 2].described()
+    rates = [one.per_s for one in floors]
+    return typical | {"texts_per_s": round(median(rates), 2), "runs": [round(rate, 2) for rate in rates]}
 
 
 def write_texts(settings: Settings) -> list[Text]:
@@ -140,7 +149,7 @@ async def measure_serve(
         address: a running server; None to start one, with the options of ``cascade serve`` given.
         pid: the process of a running server on this machine, to see what it uses.
         rate: calls a second; None to look for the highest that is in time.
-        with_floor: measure the floor first; without it the limit is the same for all texts.
+        with_floor: measure the floor before each run; without it the limit is the same for all texts.
         connections: to the server.
         cache: let the server answer from its cache.
         options: of ``cascade serve``.
@@ -152,15 +161,18 @@ async def measure_serve(
     cores = share_cores(settings.server_cores)
     keep_to(cores.load)
     about, texts = machine(), await asyncio.to_thread(write_texts, settings)
-    found = await measure_floor(settings, texts, cores, 0, tell) if with_floor else None
-    load = make_load(settings, texts, found.bare if found else None)
     runs: list[dict[str, Any]] = []
+    floors: list[FloorFigures] = []
+    start = rate or 0.0
     async with (
         _server(settings, address, pid, cores, options) as (place, server, ready),
         grpc_caller(place, connections=connections, cache=cache) as send,
     ):
-        start = rate or (SHARE * found.per_s if found else BLIND)
         for run in range(settings.runs):
+            if with_floor:  # anew for each run, while the server rests: a machine that changes changes both
+                floors.append(await measure_floor(settings, texts, cores, run, tell))
+            load = make_load(settings, texts, floors[-1].bare if floors else None)
+            start = start or (SHARE * floors[-1].per_s if floors else BLIND)
             bench = Bench(send, load, server, run, tell)
             await bench.warm_up(start)
             if rate:
@@ -170,9 +182,9 @@ async def measure_serve(
                 start = runs[-1]["rate"] or start
     report: dict[str, Any] = {"bench": "serve", "settings": settings.described(), "ready": ready, "machine": about}
     report |= {**summary(runs), "pinned": cores.server is not None and address is None, "fixed_rate": rate}
-    if found:
-        ratio = [run["goodput_per_s"] / found.per_s for run in runs]
-        report |= {"floor": found.described(), "goodput_to_floor": middle(ratio)}
+    if floors:
+        ratio = [run["goodput_per_s"] / one.per_s for run, one in zip(runs, floors, strict=True)]
+        report |= {"floor": floor_of(floors), "goodput_to_floor": middle(ratio)}
     return {**report, "runs": runs}
 
 

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any, NoReturn
 
 import grpc
@@ -35,6 +36,7 @@ from cascade.observe.metrics import Metrics
 from cascade.pipeline import Pipeline
 from cascade.policy import Policy, default_policy, parse
 from cascade.serve.admission import Admission, AdmissionSettings
+from cascade.serve.auditing import SALT_BYTES
 from cascade.serve.calls import Calls
 from cascade.serve.checks import CheckService
 from cascade.serve.health import HealthServicer
@@ -61,6 +63,7 @@ class Ingress:
         logs.configure(settings.log_level)
         self._settings, self._stage2 = settings, stage2
         self._metrics, self._lifecycle = Metrics(), Lifecycle()
+        self._audit_key = token_bytes(SALT_BYTES)  # of each replica its own: there is no disk that they share
         self._live: Live | None = None
         self._health: HealthServicer | None = None
         self._telling: set[asyncio.Task[None]] = set()
@@ -101,6 +104,7 @@ class Ingress:
             allow_score_drift=settings.allow_score_drift,
             keep=keep,
             cache_entries=settings.cache_entries,
+            audit_key=self._audit_key,
         )
 
     def _reach_stage2(self) -> Batcher:

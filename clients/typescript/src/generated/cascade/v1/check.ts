@@ -411,6 +411,11 @@ export interface Route {
   reason: RouteReason;
   /** Names of the triggers that fired, for instance "unread_script" or "views_disagree". */
   triggers: string[];
+  /**
+   * The content is part of the random audit sample, whatever the reason is: all such contents together are a random
+   * sample of those that came.
+   */
+  audited: boolean;
 }
 
 /** What one stage said. */
@@ -433,6 +438,11 @@ export interface StageReport {
   queueMs: number;
   /** Milliseconds spent in the network. */
   inferMs: number;
+  /**
+   * Digest of all that the score hangs on beside the content: the model's files, its calibration, the adapter, how
+   * windows are pooled, and the code that reads contents. Two scores stand on one scale where it is the same.
+   */
+  scoring: string;
 }
 
 /** How much of the content was read. Tokens are stage 1's, of the raw text. */
@@ -1858,7 +1868,7 @@ export const Attack: MessageFns<Attack> = {
 };
 
 function createBaseRoute(): Route {
-  return { escalated: false, reason: RouteReason.ROUTE_REASON_UNSPECIFIED, triggers: [] };
+  return { escalated: false, reason: RouteReason.ROUTE_REASON_UNSPECIFIED, triggers: [], audited: false };
 }
 
 export const Route: MessageFns<Route> = {
@@ -1871,6 +1881,9 @@ export const Route: MessageFns<Route> = {
     }
     for (const v of message.triggers) {
       writer.uint32(26).string(v!);
+    }
+    if (message.audited !== false) {
+      writer.uint32(32).bool(message.audited);
     }
     return writer;
   },
@@ -1912,6 +1925,14 @@ export const Route: MessageFns<Route> = {
             message.triggers.push(reader.string());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.audited = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1929,6 +1950,7 @@ export const Route: MessageFns<Route> = {
       escalated: isSet(object.escalated) ? globalThis.Boolean(object.escalated) : false,
       reason: isSet(object.reason) ? routeReasonFromJSON(object.reason) : RouteReason.ROUTE_REASON_UNSPECIFIED,
       triggers: globalThis.Array.isArray(object?.triggers) ? object.triggers.map((e: any) => globalThis.String(e)) : [],
+      audited: isSet(object.audited) ? globalThis.Boolean(object.audited) : false,
     };
   },
 
@@ -1943,6 +1965,9 @@ export const Route: MessageFns<Route> = {
     if (message.triggers?.length) {
       obj.triggers = message.triggers;
     }
+    if (message.audited !== false) {
+      obj.audited = message.audited;
+    }
     return obj;
   },
 
@@ -1954,6 +1979,7 @@ export const Route: MessageFns<Route> = {
     message.escalated = object.escalated ?? false;
     message.reason = object.reason ?? RouteReason.ROUTE_REASON_UNSPECIFIED;
     message.triggers = object.triggers?.map((e) => e) || [];
+    message.audited = object.audited ?? false;
     return message;
   },
 };
@@ -1969,6 +1995,7 @@ function createBaseStageReport(): StageReport {
     tokenizeMs: 0,
     queueMs: 0,
     inferMs: 0,
+    scoring: "",
   };
 }
 
@@ -2000,6 +2027,9 @@ export const StageReport: MessageFns<StageReport> = {
     }
     if (message.inferMs !== 0) {
       writer.uint32(73).double(message.inferMs);
+    }
+    if (message.scoring !== "") {
+      writer.uint32(82).string(message.scoring);
     }
     return writer;
   },
@@ -2089,6 +2119,14 @@ export const StageReport: MessageFns<StageReport> = {
             message.inferMs = reader.double();
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.scoring = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2132,6 +2170,7 @@ export const StageReport: MessageFns<StageReport> = {
         : isSet(object.infer_ms)
         ? globalThis.Number(object.infer_ms)
         : 0,
+      scoring: isSet(object.scoring) ? globalThis.String(object.scoring) : "",
     };
   },
 
@@ -2164,6 +2203,9 @@ export const StageReport: MessageFns<StageReport> = {
     if (message.inferMs !== 0) {
       obj.inferMs = floatToJson(message.inferMs);
     }
+    if (message.scoring !== "") {
+      obj.scoring = message.scoring;
+    }
     return obj;
   },
 
@@ -2181,6 +2223,7 @@ export const StageReport: MessageFns<StageReport> = {
     message.tokenizeMs = object.tokenizeMs ?? 0;
     message.queueMs = object.queueMs ?? 0;
     message.inferMs = object.inferMs ?? 0;
+    message.scoring = object.scoring ?? "";
     return message;
   },
 };
