@@ -135,7 +135,6 @@ class Recipe(_Section):
     base: str  # a name of `cascade models fetch`, a hub id or a folder; --base names another
     pooling: Literal["first", "mean"] = "mean"  # TinySafe only: the others pool as their system does
     published: Literal["v1", "v2"] | None = None  # TinySafe only: also save the layout that this version has
-    exit_layer: int | None = Field(default=None, gt=0)  # behind it harmless texts leave (training.early_exit)
     data: Data
     train: Train
     loss: Loss = Loss()

@@ -27,7 +27,6 @@ from training.data.mix import Splits, build_splits
 from training.data.rows import DataError
 from training.decoder import package_decoder
 from training.draws import rows_to_train_on
-from training.early_exit import add_exit
 from training.finished import load_best, recipe_of
 from training.loftq import take_apart
 from training.loop import ORIGIN, Trainer
@@ -161,8 +160,6 @@ def finish(
     else:
         network = _plain(recipe, system, base, model)
         manifest = package(network, recipe, base.folder, system, splits, provenance, model, precision)
-        if recipe.exit_layer and precision == "int8":
-            manifest = add_exit(model, model, recipe, splits, recipe.exit_layer)
         if precision == "int8" and publish(recipe, system, base, card.parent / PUBLISHED):
             trained(provenance, splits).save(card.parent / PUBLISHED)
     write_card(card, recipe, manifest, splits)

@@ -120,8 +120,6 @@ def merge_products(model: Any, *, decode: bool) -> int:
         if node.get_type_name() == "MatMul" and node.get_output_element_type(0) == ov.Type.i32:
             _merge(node, decode)
             count += 1
-        elif node.get_type_name() == "If":  # an early exit: the later layers are in one of its branches
-            count += sum(merge_products(node.get_function(branch), decode=decode) for branch in (0, 1))
     model.validate_nodes_and_infer_types()
     return count
 
