@@ -4,7 +4,7 @@
                (fields)  (views)                      +- escalate -> stage 2 -^
 
 The contract's messages are the domain model: a ``CheckRequest`` comes in, a ``CheckResponse`` goes out. Nothing is left
-to chance: a content gets the same answer each time that it is asked under the same policy and models.
+to chance: a content gets the same answer each time that it is asked under the same policy, models and audit key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a score hangs on beside the text: *model, calibration, adapter, pooling, code that reads texts* -> a digest.
+"""What a score hangs on beside the text: *model, runtime, calibration, adapter, pooling, code* -> a digest.
 
 Scores are kept, in logs and beside tuned policies, and thresholds are chosen by them later. They say something of what
 is served now only where all of this is the same.
@@ -42,7 +42,7 @@ def scoring(batcher: Batcher, pooling: str, adapter: str = "") -> str:
     if (pooling, adapter) not in known:
         stage = batcher.stage
         calibration = calibration_digest(stage.calibration.of(adapter))
-        parts = (fingerprint(stage.info.files), calibration, pooling, adapter, reading())
+        parts = (fingerprint(stage.info.files), stage.info.runtime, calibration, pooling, adapter, reading())
         known[pooling, adapter] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGITS]
     return known[pooling, adapter]
 

@@ -176,7 +176,7 @@ def restore(
     if problem := _gone(entry):
         raise PreconditionError(f"{entry.folder} does not hold revision {revision} any more: {problem}")
     link = Path(entry.given)
-    if not link.is_symlink():
+    if not link.is_absolute() or not link.is_symlink():
         raise PreconditionError(
             f"{entry.given} is no link that could be turned: serve from a link, or start with --{entry.stage} "
             f"{entry.folder}"

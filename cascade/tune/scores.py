@@ -10,7 +10,8 @@ A line is one of two things:
   ``cascade scan`` and the audit log of a server write it. Those count that the random audit drew (``route.audited``):
   on them both stages have answered, and they alone are a random sample. A content that came again was drawn again, so
   that of a server's records with equal hashes one counts. What no promise speaks of is passed over: degraded answers,
-  and records of generations and of calls that had no answer.
+  records of generations and of calls that had no answer, and conversations, whose scores hang on the thresholds that
+  were in force.
 
 A first line with the key ``scored`` says which models, which data and which rules of scoring a cache is of.
 """
@@ -31,6 +32,7 @@ from stages.taxonomy import HAZARD_INDEX
 
 HEADER = "scored"
 STAGES = ("stage1", "stage2")
+CONVERSATION = "conversation"  # how the fields of its turns begin
 # What a header has of how its rows were scored, and what to say where that is not how it is done here.
 MADE = {
     "files": "other files of the models",
@@ -76,10 +78,14 @@ class Loaded:
 
 @dataclass
 class Log:
-    """The rows of a log; ``answers`` counts the answers that they were drawn from, ``seen`` has the rows' contents."""
+    """The rows of a log; ``answers`` counts the answers that they were drawn from, ``seen`` has the rows' contents.
+
+    ``untold`` counts the answers of releases that did not say yet whom the audit drew.
+    """
 
     rows: list[ScoredRow] = field(default_factory=list)
     answers: int = 0
+    untold: int = 0
     seen: set[Hashable] = field(default_factory=set)
 
     @property
@@ -90,6 +96,11 @@ class Log:
         return (
             f"of {self.answers} answers in the log the random audit drew {len(self.rows)} different contents, and only "
             "those are a random sample (route.audited): collect more, or raise route.audit_rate"
+            + (
+                f"; {self.untold} answers are of an earlier release, which did not say whom it drew"
+                if self.untold
+                else ""
+            )
         )
 
 
@@ -187,13 +198,17 @@ def _add(log: Log, raw: Mapping[str, Any], where: str, loaded: Loaded) -> None:
     if "released_upto" in raw:  # a state of a generation, whose texts are parts of each other
         return
     log.answers += 1
-    drawn = fields.truth(fields.table(answer, "route", where), "audited", where)
+    route = fields.table(answer, "route", where)
+    drawn = fields.truth(route, "audited", where)
+    log.untold += not any("scoring" in report for report in fields.tables(answer, "stages", where))
     if not drawn or fields.truth(answer, "degraded", where):
         return
     content = tuple(
         (fields.word(part, "field", where), fields.word(part, "hash", where))
         for part in fields.tables(raw, "content", where)
     )
+    if any(field.startswith(CONVERSATION) for field, _ in content):
+        return
     row = row_of_answer(raw, answer, where)
     reports = _reports(answer, where)
     said = {
@@ -234,7 +249,11 @@ def _header(raw: Mapping[str, Any], where: str, loaded: Loaded) -> dict[str, Any
     if loaded.made:
         _check_models(header.get("models"), loaded.models, where)
     for key, made in loaded.made.items():
-        if header.get(key) != made:
+        if key not in header:
+            raise DataError(
+                f"{where}: does not say how it was scored, as earlier releases did not: score the texts again"
+            )
+        if header[key] != made:
             raise DataError(f"{where}: these are scores of {MADE[key]}: score the texts again")
     return header
 

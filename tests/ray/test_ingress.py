@@ -68,7 +68,7 @@ class ProxyContext:
 
 
 async def opened(**settings: Any) -> Ingress:
-    ingress = Ingress(Settings(stage2="none", **settings))
+    ingress = Ingress(Settings(stage2="none", **settings), None, b"")
     await ingress.reconfigure({})
     return ingress
 

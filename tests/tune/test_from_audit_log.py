@@ -28,6 +28,7 @@ WISHES = ["--max-escalation", "0.7", "--max-missed-unsafe", "0.5", "--delta", "0
 
 def audited(folder: Path, rate: float) -> list[dict[str, Any]]:
     """The audit log of a server that has judged all texts, each of them twice; labelled is what the audit drew."""
+    (folder / "salt").write_bytes(bytes(range(32)))  # who is drawn hangs on it
     audit = AuditSettings(FileSettings(folder / "audit.jsonl"), folder / "salt", Level.METADATA)
     server = Guarded(Security(audit=audit), policies=[fake_policy(f"[route]\naudit_rate = {rate}")])
     requests = [CheckRequest(request_id=name, text=f"{WORDS[unsafe]} day {name}") for name, unsafe in TRUTH.items()]

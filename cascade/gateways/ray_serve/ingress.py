@@ -12,7 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from secrets import token_bytes
 from typing import Any, NoReturn
 
 import grpc
@@ -36,7 +35,6 @@ from cascade.observe.metrics import Metrics
 from cascade.pipeline import Pipeline
 from cascade.policy import Policy, default_policy, parse
 from cascade.serve.admission import Admission, AdmissionSettings
-from cascade.serve.auditing import SALT_BYTES
 from cascade.serve.calls import Calls
 from cascade.serve.checks import CheckService
 from cascade.serve.health import HealthServicer
@@ -57,13 +55,14 @@ class Ingress:
     Args:
         settings: the application's ``args``.
         stage2: the handle of stage 2's deployment; None if there is no stage 2.
+        audit_key: see :class:`~cascade.pipeline.Pipeline`; one for all replicas.
     """
 
-    def __init__(self, settings: Settings, stage2: Any = None) -> None:
+    def __init__(self, settings: Settings, stage2: Any, audit_key: bytes) -> None:
         logs.configure(settings.log_level)
         self._settings, self._stage2 = settings, stage2
         self._metrics, self._lifecycle = Metrics(), Lifecycle()
-        self._audit_key = token_bytes(SALT_BYTES)  # of each replica its own: there is no disk that they share
+        self._audit_key = audit_key
         self._live: Live | None = None
         self._health: HealthServicer | None = None
         self._telling: set[asyncio.Task[None]] = set()
