@@ -200,7 +200,8 @@ def _add(log: Log, raw: Mapping[str, Any], where: str, loaded: Loaded) -> None:
     log.answers += 1
     route = fields.table(answer, "route", where)
     drawn = fields.truth(route, "audited", where)
-    log.untold += not any("scoring" in report for report in fields.tables(answer, "stages", where))
+    stages = fields.tables(answer, "stages", where)
+    log.untold += bool(stages) and not any("scoring" in stage for stage in stages)
     if not drawn or fields.truth(answer, "degraded", where):
         return
     content = tuple(

@@ -103,6 +103,10 @@ def header(**changes: Any) -> dict[str, Any]:
 )
 def test_scores_that_were_made_in_another_way_are_refused(tmp_path: Path, change: Any, message: str) -> None:
     rows = [{key: value for key, value in row().items() if key != "models"}] * 2
+    untold = header()
+    del untold["scored"]["reading"]
+    with pytest.raises(DataError, match="does not say how it was scored"):
+        read(write(tmp_path / "log.jsonl", untold, *rows), LOADED)
     assert len(read(write(tmp_path / "log.jsonl", header(), *rows), LOADED).rows) == 2
     with pytest.raises(DataError, match=message):
         read(write(tmp_path / "log.jsonl", header(**change), *rows), LOADED)
@@ -135,16 +139,23 @@ def test_of_answers_those_count_that_the_audit_drew(tmp_path: Path) -> None:
         said("drawn and flagged", "3", route=flagged | {"audited": True}),
         said("degraded", "4", degraded=True, stages=[]),
         said("not labelled, not drawn", "5", route=flagged) | {"unsafe": "not looked at"},
+        answer() | {"id": "a turn", "content": [{"field": "conversation.turns[0].text", "hash": "7", "salt": "s"}]},
         said("a generation", "6") | {"method": "cascade.v1.CascadeService/ModerateStream", "released_upto": 3},
         {"id": "refused", "method": "cascade.v1.CascadeService/Check", "code": "INVALID_ARGUMENT"},
     ]
     log = read(write(tmp_path / "log.jsonl", *lines), LOADED)
     assert [found.id for found in log.rows] == ["drawn", "drawn and flagged"]
-    assert "of 6 answers in the log the random audit drew 2 different contents" in log.drawn
+    assert "of 7 answers in the log the random audit drew 2 different contents" in log.drawn
+    assert "earlier release" not in log.drawn
     none = read(write(tmp_path / "log.jsonl", *[said("flagged", "2", route=flagged)] * 2), LOADED)
     told = "at least 58 texts for escalation 0.1; of 2 answers in the log the random audit drew 0 different contents"
     with pytest.raises(DataError, match=told):
         check_rows(none.rows, (Wish("escalation", 0.1),), 0.05, 0, none.drawn)
+    before = answer(route={"escalated": True})
+    for stage in before["result"]["stages"]:
+        del stage["scoring"]
+    old = read(write(tmp_path / "log.jsonl", before), LOADED)
+    assert "1 answers are of an earlier release" in old.drawn
     with pytest.raises(DataError, match="tune from scores"):
         read(write(tmp_path / "log.jsonl", said("drawn", "1")), replace(LOADED, separable=False))
 
