@@ -13,6 +13,7 @@ from google.protobuf.json_format import ParseDict
 from cascade.gateways import open_inference_pb2 as pb
 from cascade.gateways.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from cascade.jsonform import to_dict
+from cascade.policy import default_policy
 from cascade.v1.cascade_service_pb2_grpc import CascadeServiceStub
 from cascade.v1.check_pb2 import CheckRequest, Exchange
 from stages.taxonomy import HAZARD_SLUGS
@@ -54,11 +55,21 @@ TEXTS = made(200)
 
 
 @pytest.fixture(scope="module")
-def classified(tmp_path_factory):
+def policy(tmp_path_factory):
+    """The default policy without a random audit: a server draws by a secret, the command does not know it."""
+    drawn = "audit_rate = 0.01"
+    assert drawn in default_policy().toml
+    path = tmp_path_factory.mktemp("policy") / "policy.toml"
+    path.write_text(default_policy().toml.replace(drawn, "audit_rate = 0.0"))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory, policy):
     """Of each text what the command says."""
     folder = tmp_path_factory.mktemp("classify")
     (folder / "texts").write_text("\n".join(TEXTS))
-    command = [*COMMAND, "classify", "--file", "texts", "--json"]
+    command = [*COMMAND, "classify", "--file", "texts", "--json", "--policy", policy]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     found = [judged(json.loads(line)) for line in done.stdout.splitlines()]
@@ -75,10 +86,10 @@ def judged(answer):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, policy):
     """One that keeps no answers: or each surface would be told what the first one was."""
     folder = tmp_path_factory.mktemp("serve")
-    command = [*COMMAND, "serve", "--port", "0", "--http-port", "0", "--cache-entries", "0"]
+    command = [*COMMAND, "serve", "--port", "0", "--http-port", "0", "--cache-entries", "0", "--policy", policy]
     command += ["--envoy", "--envoy-headers-only", "--open-inference"]
     running = ServerProcess(command, folder, seconds=300)
     yield running

@@ -85,6 +85,7 @@ async def drive(
     """
     loop, outcomes = asyncio.get_running_loop(), [Outcome(call) for call in calls]
     open_calls: set[asyncio.Task[None]] = set()
+    bugs: list[BaseException] = []  # of the sender; its tasks may be done long before the load is
     stop, overrun = threading.Event(), False
     started = time.perf_counter() + LEAD_S
 
@@ -109,7 +110,12 @@ async def drive(
             return
         task = loop.create_task(one(outcome))
         open_calls.add(task)
-        task.add_done_callback(open_calls.discard)
+        task.add_done_callback(ended)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        open_calls.discard(task)
+        if not task.cancelled() and (bug := task.exception()):
+            bugs.append(bug)
 
     def keep_time() -> None:
         for outcome in outcomes:
@@ -124,11 +130,11 @@ async def drive(
         if overrun:
             for task in tasks:
                 task.cancel()
-        for result in await asyncio.gather(*tasks, return_exceptions=overrun):
-            if isinstance(result, Exception):
-                raise result
+        await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         stop.set()
         for task in open_calls:
             task.cancel()
+    if bugs:
+        raise bugs[0]
     return Trial(outcomes, seconds, overrun)
