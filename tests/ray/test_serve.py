@@ -123,8 +123,17 @@ def test_a_thousand_verdicts_are_the_local_servers(app: SimpleNamespace, tmp_pat
         expected = answers(CascadeServiceStub(local.channel))
     found = answers(app.stub)
     assert not any(answer.degraded for answer in found.values())
-    assert [key for key in expected if said(found[key]) != said(expected[key])] == []
-    differ = max(abs(found[key].unsafe_probability - expected[key].unsafe_probability) for key in expected)
+    again = answers(app.stub)
+    assert [key for key in found if again[key].route.audited != found[key].route.audited] == [], (
+        "one key for all replicas"
+    )
+    # Each draws its random audit by a secret of its own; what neither drew is to be the same.
+    drawn = {key for key in expected if found[key].route.audited or expected[key].route.audited}
+    assert len(drawn) < 100
+    assert [key for key in expected.keys() - drawn if said(found[key]) != said(expected[key])] == []
+    differ = max(
+        abs(found[key].unsafe_probability - expected[key].unsafe_probability) for key in expected.keys() - drawn
+    )
     assert differ < 0.02
     assert 0 < sum(answer.route.escalated for answer in found.values()) < 1000
     assert {stage.name for answer in found.values() for stage in answer.stages} == {"stage1", "stage2"}
