@@ -22,7 +22,7 @@ from functools import partial
 
 from cascade import errors
 from cascade.breaker import Breaker
-from cascade.execution import Ran, run, stage_error
+from cascade.execution import Ran, give_way, run, stage_error
 from cascade.pace import Pace
 from cascade.queueing import Job, Share, WindowQueue
 from stages.stage import Stage, Window, WindowScores
@@ -122,7 +122,8 @@ class Batcher:
         self._budget = max_tokens_per_batch
         self._max_queued = max_queued_windows
         self._timeout_s = timeout_s
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"cascade-{stage.info.kind}")
+        name = f"cascade-{stage.info.kind}"
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=give_way)
         self._queue = WindowQueue(max_tokens_per_batch)
         self._running: set[_Batch] = set()
         self._pace = Pace()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +17,9 @@ from cascade import errors
 from stages.stage import Stage, Window, WindowScores
 
 Result = list[WindowScores] | errors.CascadeError
+# How much a scoring thread gives way, as `nice` counts, so that calls are read, answered and refused while every core
+# scores: without it an overloaded server on one core took more than a second to refuse a call (docs/LOG.md).
+NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,12 @@ class Ran:
     def failed(self) -> bool:
         """The stage is at fault, and no request got anything out of it."""
         return all(isinstance(result, errors.StageError) for result in self.results)
+
+
+def give_way() -> None:
+    """Lets the event loop's thread go first where it shares a core with this one; on Linux only."""
+    if sys.platform == "linux":  # where a priority is a thread's own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
 
 def run(stage: Stage, batch: Sequence[Sequence[Window]]) -> Ran:
