@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from cascade.errors import (
     StageError,
     UnavailableError,
 )
+from cascade.execution import NICENESS
 from cascade.queueing import PADDING
 from stages.stage import Window, WindowScores
 from tests.fakes import FakeStage
@@ -426,6 +429,23 @@ async def test_what_never_fits_is_told_so() -> None:
     with pytest.raises(LimitExceededError, match="limit of 4"):
         await batcher.score(windows(*[5] * 5))
     await batcher.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a priority is a thread's own on Linux alone")
+async def test_scoring_gives_way_to_the_event_loop() -> None:
+    found = []
+
+    class Told(FakeStage):
+        def score(self, windows: Sequence[Window]) -> list[WindowScores]:
+            found.append(os.getpriority(os.PRIO_PROCESS, 0))
+            return super().score(windows)
+
+    batcher = Batcher(Told())
+    await batcher.score(windows(3))
+    await batcher.close()
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert found == [min(19, own + NICENESS)]
+    assert own == os.getpriority(os.PRIO_PROCESS, os.getpid()), "the process itself stays as it is"
 
 
 async def test_draining_answers_what_was_taken_and_takes_nothing_new() -> None:
