@@ -116,9 +116,9 @@ def merge_products(model: Any, *, decode: bool) -> int:
         ModelError: a quantised product has a form that this does not know.
     """
     count = 0
-    for node in model.get_ordered_ops():
-        if node.get_type_name() == "MatMul" and node.get_output_element_type(0) == ov.Type.i32:
-            _merge(node, decode)
+    for product in model.get_ordered_ops():
+        if product.get_type_name() == "MatMul" and product.get_output_element_type(0) == ov.Type.i32:
+            _merge(product, decode)
             count += 1
     model.validate_nodes_and_infer_types()
     return count
