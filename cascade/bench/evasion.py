@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bench.sample import OnRow
+from cascade.bench.sample import OnRow, about
 from cascade.bench.search import QUERIES, wins
 from cascade.bench.transformations import TRANSFORMATIONS, Transformation
 from cascade.bulk import check_patiently, in_order
@@ -23,11 +23,9 @@ from cascade.content import check_request
 from cascade.errors import UnsupportedError
 from cascade.evaluate.metrics import Bools, bootstrap, ratio
 from cascade.evaluate.rows import DataError, Row
-from cascade.evaluate.run import cpu_model, versions
 from cascade.evaluate.scoring import Judged, Scores, evaluation_pipeline, score_rows
 from cascade.pipeline import Pipeline
 from cascade.v1.check_pb2 import ROUTE_REASON_TRIGGERED, Route
-from stages.manifest import file_hash
 
 
 def chosen(names: Sequence[str]) -> dict[str, Transformation]:
@@ -121,20 +119,12 @@ async def measure(
 
     targets = [row for row, caught in zip(unsafe, plain.stage2_unsafe, strict=True) if caught][:searched]
     won = [await search(row, number) for number, row in enumerate(targets)]
-    infos = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
+    opening = about(path, pipeline)
     triggered = [route.reason == ROUTE_REASON_TRIGGERED for route in routes]
     pooled = [np.concatenate(part) for part in zip(*outcomes, strict=True)] or [np.zeros(0, bool)] * 2
     return {
-        "file": path.name,
-        "sha256": file_hash(path),
-        "cpu": cpu_model(),
-        "versions": versions(),
-        "models": {name: f"{info.name}@{info.revision}" for name, info in infos.items()},
-        "policy": {
-            "name": policy.name,
-            "revision": policy.revision,
-            "stage2_threshold": policy.stage2.unsafe_threshold,
-        },
+        **opening,
+        "policy": opening["policy"] | {"stage2_threshold": policy.stage2.unsafe_threshold},
         "seed": seed,
         "rows": {"unsafe": len(unsafe), "harmless": len(harmless)},
         "harmless_escalated": reports[0]["harmless_escalated"],

@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from cascade.bench.sample import OnRow, drawn, read_labelled
+from cascade.bench.sample import OnRow, about, drawn, read_labelled
 from cascade.bulk import check_patiently, in_order
 from cascade.content import check_request
 from cascade.evaluate.metrics import Bools, Metric, bootstrap, decision_metrics
 from cascade.evaluate.rows import Row
-from cascade.evaluate.run import cpu_model, versions
 from cascade.evaluate.scoring import EvaluationError
 from cascade.pipeline import Pipeline
 from cascade.v1.check_pb2 import CheckRequest, Verdict
-from stages.manifest import file_hash
 
 EXCHANGE, PROMPT, RESPONSE = "exchange", "prompt alone", "response alone"
 WAYS = (EXCHANGE, PROMPT, RESPONSE)
@@ -62,7 +60,6 @@ async def measure(
     Raises:
         CascadeError: as :meth:`Pipeline.check`; EvaluationError if a stage failed on a row.
     """
-    policy = pipeline.policies.get()
     found = {way: await _verdicts(rows, way, pipeline, in_flight, on_row) for way in WAYS}
     positive: Bools = np.array([bool(row.unsafe) for row in rows], bool)
     metrics: dict[str, Metric] = {}
@@ -72,14 +69,8 @@ async def measure(
     for way in (PROMPT, RESPONSE):
         metrics |= {f"over {way}.{name}": _difference(metrics, f"{way}.{name}", name) for name in METRICS}
     estimates = {name: estimate.to_dict() for name, estimate in bootstrap(metrics, len(rows), seed=seed).items()}
-    infos = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
     return {
-        "file": path.name,
-        "sha256": file_hash(path),
-        "cpu": cpu_model(),
-        "versions": versions(),
-        "models": {name: f"{info.name}@{info.revision}" for name, info in infos.items()},
-        "policy": {"name": policy.name, "revision": policy.revision},
+        **about(path, pipeline),
         "seed": seed,
         "rows": {"unsafe": int(positive.sum()), "harmless": int((~positive).sum())},
         "judged": {

@@ -1,13 +1,19 @@
-"""The rows of a benchmark: *file of labelled rows* -> those of both labels, all or so many drawn at random."""
+"""The rows of a benchmark: *file of labelled rows* -> those of both labels, all or so many drawn at random.
+
+And what a report says of them, and of what judged them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cascade.evaluate.rows import DataError, Row, open_text, parse_row
+from cascade.evaluate.run import cpu_model, versions
+from cascade.pipeline import Pipeline
+from stages.manifest import file_hash
 
 OnRow = Callable[[], None]
 Item = TypeVar("Item")
@@ -50,3 +56,17 @@ def drawn(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
     if limit is None or len(items) <= limit:
         return list(items)
     return [items[index] for index in sorted(Random(f"{seed} rows").sample(range(len(items)), limit))]
+
+
+def about(path: Path, pipeline: Pipeline) -> dict[str, Any]:
+    """How a report begins: the rows' file with its hash, the machine, the models and the default policy."""
+    policy = pipeline.policies.get()
+    infos = {name: batcher.stage.info for name, batcher in pipeline.stages.items()}
+    return {
+        "file": path.name,
+        "sha256": file_hash(path),
+        "cpu": cpu_model(),
+        "versions": versions(),
+        "models": {name: f"{info.name}@{info.revision}" for name, info in infos.items()},
+        "policy": {"name": policy.name, "revision": policy.revision},
+    }
