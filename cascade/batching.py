@@ -24,7 +24,8 @@ from cascade import errors
 from cascade.breaker import Breaker
 from cascade.execution import Ran, give_way, run, stage_error
 from cascade.pace import Pace
-from cascade.queueing import Job, Share, WindowQueue
+from cascade.queueing import Job, Share, WindowQueue, work_of
+from stages.remote.described import CPU_BATCH_TOKENS
 from stages.stage import Stage, Window, WindowScores
 
 RETRY_AFTER_S = (0.05, 30.0)  # the shortest and the longest wait that is asked for
@@ -81,10 +82,10 @@ class Backlog:
 
 @dataclass(eq=False, slots=True)
 class _Batch:
-    """A batch on its way: its padded tokens, when it has a thread and when it should end, what fires if it does not."""
+    """A batch on its way: its work with padding, when it has a thread and should end, what fires if it does not."""
 
     shares: list[Share]
-    tokens: int
+    work: int
     begun: float
     due: float = 0.0
     alarm: asyncio.TimerHandle | None = None
@@ -99,7 +100,7 @@ class Batcher:
         stage: Stage,
         *,
         threads: int = 1,
-        max_tokens_per_batch: int = 1024,
+        max_tokens_per_batch: int = CPU_BATCH_TOKENS,
         max_queued_windows: int = 8192,
         timeout_s: float = TIMEOUT_S,
         on_batch: Callable[[BatchStats], None] | None = None,
@@ -109,8 +110,9 @@ class Batcher:
         Args:
             stage: what scores.
             threads: batches that run at the same time.
-            max_tokens_per_batch: windows times the length of the longest. On a CPU a batch costs nearly what its
-                windows cost one by one, so a small budget only keeps the wait behind a running batch short.
+            max_tokens_per_batch: windows times the length of the longest, and what each takes whatever its length
+                (:data:`cascade.queueing.EACH`). On a CPU a batch costs what its windows cost one by one, so a budget of
+                one full window only keeps the wait behind a running batch short.
             max_queued_windows: windows that may wait, of bulk work and of the rest each; also the most of one request.
             timeout_s: what one batch may take; then its requests fail, and the stage is not asked until it answers.
             on_batch: called on the event loop after each batch; may also be set later.
@@ -127,7 +129,7 @@ class Batcher:
         self._queue = WindowQueue(max_tokens_per_batch)
         self._running: set[_Batch] = set()
         self._pace = Pace()
-        self._typical = 0.0  # tokens of a request
+        self._typical = 0.0  # work of a request
         self._open = True
         self._idle = asyncio.Event()
         self._idle.set()
@@ -184,7 +186,7 @@ class Batcher:
         self._admit(job, loop.time())
         if not windows:
             return Batched([], 0.0, 0.0)
-        self._typical += SMOOTHING * (min(job.tokens, self._budget) - self._typical)
+        self._typical += SMOOTHING * (min(job.work, self._budget) - self._typical)
         self._queue.add(job)
         self._idle.clear()
         try:
@@ -228,11 +230,11 @@ class Batcher:
         if self._queue.lane(job.bulk).windows + count > self._max_queued:
             raise errors.OverloadedError("too many texts wait to be scored", _retry_s(self._ahead_s(job, now)))
         busy = len(self._running) == self._threads
-        job.hurried = not busy and job.tokens <= self._budget
+        job.hurried = not busy and job.work <= self._budget
         if job.deadline is not None and busy:
             ahead_s = self._ahead_s(job, now)
             begin = now + DOUBT * (ahead_s + self._running_s(now))
-            if begin + self._least_s(job.tokens, now) > job.deadline > now:
+            if begin + self._least_s(job.work, now) > job.deadline > now:
                 raise errors.DeadlineTooShortError(_retry_s(ahead_s))
 
     def _ahead_s(self, job: Job, now: float) -> float:
@@ -243,9 +245,9 @@ class Batcher:
         """When a thread will be free, in seconds from now, on average."""
         return sum(max(0.0, batch.due - now) for batch in self._running) / self._threads
 
-    def _least_s(self, tokens: int, now: float) -> float:
-        """What it takes at least to score so many tokens, on all threads."""
-        return DOUBT * self._pace.expected_s(tokens // self._threads, now)
+    def _least_s(self, work: int, now: float) -> float:
+        """What so much work takes at least, on all threads."""
+        return DOUBT * self._pace.expected_s(work // self._threads, now)
 
     def _dispatch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Gives a batch to each free thread, as long as something waits."""
@@ -255,8 +257,8 @@ class Batcher:
 
     def _start(self, loop: asyncio.AbstractEventLoop, shares: list[Share]) -> None:
         lengths = [len(window) for share in shares for window in share.windows()]
-        batch = _Batch(shares, tokens=max(lengths) * len(lengths), begun=loop.time())
-        batch.due = batch.begun + self._pace.expected_s(batch.tokens, batch.begun)
+        batch = _Batch(shares, work_of([max(lengths)] * len(lengths)), begun=loop.time())
+        batch.due = batch.begun + self._pace.expected_s(batch.work, batch.begun)
         batch.alarm = loop.call_later(self._timeout_s, self._give_up, batch)
         self._running.add(batch)
         future = self._executor.submit(run, self.stage, [share.windows() for share in shares])
@@ -300,10 +302,10 @@ class Batcher:
     def _measure(self, batch: _Batch, ran: Ran, ended: float) -> None:
         seconds = ran.ended - ran.started
         if not ran.failed:  # what counts is how long it had the thread, the ways to it and back included
-            self._pace.add(batch.tokens, ended - batch.begun, ended)
+            self._pace.add(batch.work, ended - batch.begun, ended)
         if self.on_batch:
             lengths = [len(window) for share in batch.shares for window in share.windows()]
-            sizes = len(batch.shares), len(lengths), sum(lengths), batch.tokens
+            sizes = len(batch.shares), len(lengths), sum(lengths), max(lengths) * len(lengths)
             self.on_batch(BatchStats(*sizes, 1e3 * seconds, 1e3 * ran.cpu))
 
     def _settle(self) -> None:

@@ -19,7 +19,7 @@ from stages.stage import Stage, Window, WindowScores
 Result = list[WindowScores] | errors.CascadeError
 # How much a scoring thread gives way, as `nice` counts, so that calls are read, answered and refused while every core
 # scores: without it an overloaded server on one core took more than a second to refuse a call (docs/LOG.md).
-NICENESS = 5
+NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True)

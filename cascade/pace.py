@@ -1,7 +1,8 @@
 """How fast a stage is: *batches and their times* -> expected time of the next one. What nobody measures any more fades.
 
-A batch takes a fixed time and a time for each of its tokens, padding included. Both are fitted by least squares to the
-latest batches, as BentoML's dispatcher does, with weights that fall exponentially.
+A batch takes a fixed time and a time for each unit of its work (:func:`cascade.queueing.work_of`), padding included.
+Both are fitted by least squares to the latest batches, as BentoML's dispatcher does, with weights that fall
+exponentially.
 """
 
 from __future__ import annotations
@@ -16,36 +17,36 @@ class Pace:
     def __init__(self) -> None:
         self._batches = 0
         self._measured = 0.0
-        self._tokens = self._seconds = self._squares = self._products = 0.0  # weighted means
+        self._work = self._seconds = self._squares = self._products = 0.0  # weighted means
 
-    def add(self, tokens: int, seconds: float, now: float) -> None:
-        """Takes note of a batch that has ended now; ``tokens`` are padded."""
+    def add(self, work: int, seconds: float, now: float) -> None:
+        """Takes note of a batch that has ended now; ``work`` counts padding."""
         self._batches += 1
         self._measured = now
         weight = max(MEMORY, 1 / self._batches)
-        self._tokens += weight * (tokens - self._tokens)
+        self._work += weight * (work - self._work)
         self._seconds += weight * (seconds - self._seconds)
-        self._squares += weight * (tokens * tokens - self._squares)
-        self._products += weight * (tokens * seconds - self._products)
+        self._squares += weight * (work * work - self._squares)
+        self._products += weight * (work * seconds - self._products)
 
-    def throughput_s(self, tokens: float, now: float) -> float:
-        """What it takes one thread to work off many tokens, in batches like the latest ones."""
-        return self._freshness(now) * tokens * self._seconds / self._tokens if self._batches else 0.0
+    def throughput_s(self, work: float, now: float) -> float:
+        """What it takes one thread to work off much, in batches like the latest ones."""
+        return self._freshness(now) * work * self._seconds / self._work if self._batches else 0.0
 
-    def expected_s(self, tokens: int, now: float) -> float:
-        """What one batch of that many tokens takes."""
+    def expected_s(self, work: int, now: float) -> float:
+        """What one batch of that much work takes."""
         if not self._batches:
             return 0.0
         each = self._slope()
-        return self._freshness(now) * (self._seconds + each * (tokens - self._tokens))
+        return self._freshness(now) * (self._seconds + each * (work - self._work))
 
     def _slope(self) -> float:
-        """Seconds of one token more: at least 0, and at most so much that a batch of no tokens takes no time."""
-        variance = self._squares - self._tokens**2
-        most = self._seconds / self._tokens
-        if variance <= 1e-9 * self._squares:  # all batches had the same tokens
+        """Seconds of one unit more: at least 0, and at most so much that a batch of no work takes no time."""
+        variance = self._squares - self._work**2
+        most = self._seconds / self._work
+        if variance <= 1e-9 * self._squares:  # all batches were alike
             return most
-        return min(max((self._products - self._tokens * self._seconds) / variance, 0.0), most)
+        return min(max((self._products - self._work * self._seconds) / variance, 0.0), most)
 
     def _freshness(self, now: float) -> float:
         return float(0.5 ** (max(0.0, now - self._measured) / max(HALF_LIFE_S, 4 * self._seconds)))

@@ -1,9 +1,9 @@
 """Who is scored next: windows wait here by request, and leave in batches.
 
 - What somebody waits for goes before bulk work; of what goes while both wait, bulk work gets an eighth at least.
-- Callers take turns, whatever the number of their requests, and so do the requests of one caller: a batch starts with
-  the request that has waited longest for one, and a request with windows left goes to the end. A flood does not hold up
-  the neighbour, nor a book a sentence.
+- Callers take turns, whatever the number of their requests. Of one caller's requests the shortest goes first (shortest
+  job first: Phipps 1956), and waiting makes up for length. A flood does not hold up the neighbour, nor a book a
+  sentence.
 - A batch holds windows of nearly one length only, for padding is paid like text.
 - A request that was given up, or that cannot be scored before its deadline, is dropped unscored.
 """
@@ -12,27 +12,37 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left, insort
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from math import ceil, inf
 
 from cascade.errors import DeadlineTooShortError
 from stages.stage import Window, WindowScores
 
-PADDING = 1.25  # padded tokens of a batch, at most this many times its real ones
+PADDING = 1.25  # the longest window of a batch has at most this many times the tokens of its shortest
 LOOKAHEAD = 256  # requests that are looked at to fill a batch: bounds the time that this takes
-PATIENCE = 7  # tokens that go before each one of waiting bulk work, at most
+EACH = 16  # a window takes as much time, whatever its length, as so many tokens of it
+AGING = 2000  # of work by which a request may be more than one that came a second later, and still goes before it
+LONG = 1000  # of work: what is more goes with these, so that nothing is passed over for more than half a second
+PATIENCE = 7  # times the work of what is bulk that goes before it, at most
+
+
+def work_of(lengths: Iterable[int]) -> int:
+    """How much there is to do for windows of so many tokens."""
+    return sum(length + EACH for length in lengths)
 
 
 @dataclass(eq=False, slots=True)
 class Job:
     """One request: its windows, what is known of them so far, and a future that ends when all is known.
 
-    ``waiting`` holds the indices of the windows that no batch has taken yet, shortest first, and ``tokens`` is what
-    they have together. A ``hurried`` one is tried whatever is guessed of its time. Times are ``time.perf_counter``
-    seconds, but for ``deadline``, which is one of the event loop's clock.
+    ``waiting`` holds the indices of the windows that no batch has taken yet, shortest first. ``work`` is what they take
+    together: their tokens, and ``EACH`` for each window; ``total`` is that of all windows. A ``hurried`` one is tried
+    whatever is guessed of its time. Times are ``time.perf_counter`` seconds, but for ``deadline``, which is one of the
+    event loop's clock.
     """
 
     windows: Sequence[Window]
@@ -46,11 +56,20 @@ class Job:
     started: float = inf
     ended: float = 0.0
     waiting: list[int] = field(init=False)
-    tokens: int = field(init=False)
+    total: int = field(init=False)
+    work: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.waiting = sorted(range(len(self.windows)), key=lambda index: len(self.windows[index]))
-        self.tokens = sum(map(len, self.windows))
+        self.work = self.total = work_of(map(len, self.windows))
+
+    @property
+    def rank(self) -> float:
+        """Where it belongs among its caller's: what has the smaller rank goes first.
+
+        A long text keeps its rank until it is done, a book loses ground with all that is scored of it.
+        """
+        return max(min(self.total, LONG), self.total - self.work) + AGING * self.submitted
 
     @property
     def longest(self) -> int:
@@ -60,15 +79,15 @@ class Job:
     def hopeless(self, now: float, least_s: Callable[[int], float]) -> bool:
         """Nobody waits for the scores any more, or will when they come; who still does is told so.
 
-        ``least_s`` tells how many seconds it takes at least to score so many tokens.
+        ``least_s`` tells how many seconds so much work takes at least.
         """
         if self.done.done() or self.deadline is None:
             return self.done.done()
         if self.deadline <= now:  # it hears that from its own timer
             return True
-        if self.hurried or self.deadline >= now + least_s(self.tokens):
+        if self.hurried or self.deadline >= now + least_s(self.work):
             return False
-        self.fail(DeadlineTooShortError(least_s(self.tokens)))
+        self.fail(DeadlineTooShortError(least_s(self.work)))
         return True
 
     def fail(self, error: Exception) -> None:
@@ -76,13 +95,10 @@ class Job:
         if not self.done.done():
             self.done.set_exception(error)
 
-    def take(self, longest: int, room: int) -> list[int]:
-        """Takes up to ``room`` waiting windows, longest first, as long as padding them to ``longest`` is cheap."""
-        taken: list[int] = []
-        while self.waiting and len(taken) < room and longest / PADDING <= self.longest <= longest:
-            self.tokens -= self.longest
-            taken.append(self.waiting.pop())
-        return taken
+    def take(self) -> int:
+        """Takes the longest window that waits; gives its index."""
+        self.work -= self.longest + EACH
+        return self.waiting.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +117,13 @@ class WindowQueue:
     """Requests with windows that wait. False when empty.
 
     Args:
-        budget: tokens of a batch, padded, unless a single window has more.
+        budget: work of a batch, padding included, unless a single window is more.
     """
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._lanes = {False: _Lane(budget), True: _Lane(budget)}
-        self._passed_over = 0  # tokens that went before the bulk work that waits
+        self._passed_over = 0  # work that went before the bulk work that waits
 
     def __bool__(self) -> bool:
         return any(self._lanes.values())
@@ -134,7 +150,7 @@ class WindowQueue:
         self._lanes[job.bulk].remove(job)
 
     def ahead(self, caller: str, bulk: bool) -> int:
-        """Tokens that go before the next request of a caller, roughly: its own, and what others have in as many turns.
+        """Work that goes before the next request of a caller, roughly: its own, and what others have in as many turns.
 
         Of each request only as much counts as goes in one turn.
         """
@@ -144,8 +160,8 @@ class WindowQueue:
         others = min(lane.load - own, turns * self._budget * len(lane))
         return own + others + (self._lanes[False].load if bulk else 0)
 
-    def take(self, threads: int, now: float, least_s: Callable[[int], float] = lambda tokens: 0.0) -> list[Share]:
-        """The next batch: windows of the request whose turn it is, longest first, then others nearly as long.
+    def take(self, threads: int, now: float, least_s: Callable[[int], float] = lambda work: 0.0) -> list[Share]:
+        """The next batch: windows of the request that goes first, longest first, then others nearly as long.
 
         Args:
             threads: threads that are free: they share what waits, rather than one of them getting it all.
@@ -159,49 +175,116 @@ class WindowQueue:
         enough = PATIENCE * min(bulk.load, self._budget)
         lane = bulk if bulk and (not urgent or self._passed_over >= enough) else urgent
         batch = lane.take(threads, now, least_s)
-        taken = sum(len(window) for share in batch for window in share.windows())
+        taken = work_of(len(window) for share in batch for window in share.windows())
         self._passed_over = self._passed_over + taken if bulk and lane is urgent else 0
         return batch
 
 
+class _Room:
+    """What a batch has room for: at least one window, and not more than ``most``."""
+
+    def __init__(self, budget: int, most: int) -> None:
+        self._budget, self._most = budget, most
+        self._windows, self._shortest, self._longest = 0, 0, 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no window whatever has room beside those that it has."""
+        return self._windows > 0 and not self._holds(self._longest)
+
+    def fill(self, job: Job) -> list[int]:
+        """Takes windows of a request, longest first, as long as they fit; gives their indices."""
+        taken: list[int] = []
+        while job.waiting and self._fits(length := job.longest):
+            self._shortest = min(length, self._shortest) if self._windows else length
+            self._longest = max(length, self._longest)
+            self._windows += 1
+            taken.append(job.take())
+        return taken
+
+    def _fits(self, length: int) -> bool:
+        if not self._windows:
+            return True
+        shortest, longest = min(length, self._shortest), max(length, self._longest)
+        return longest <= PADDING * shortest and self._holds(longest)
+
+    def _holds(self, longest: int) -> bool:
+        """Whether one window more has room where they are padded to so many tokens."""
+        return self._windows < self._most and (self._windows + 1) * (longest + EACH) <= self._budget
+
+
+class _Line:
+    """The requests of one caller, those that go first in front; ``load`` is what they weigh together."""
+
+    def __init__(self) -> None:
+        self.load = 0
+        self._ranked: list[tuple[float, int, Job]] = []
+        self._places: dict[Job, tuple[float, int, Job]] = {}
+        self._loads: dict[Job, int] = {}
+        self._numbers = count()
+
+    def __contains__(self, job: Job) -> bool:
+        return job in self._places
+
+    def __iter__(self) -> Iterator[Job]:
+        return (job for _, _, job in self._ranked)
+
+    def __len__(self) -> int:
+        return len(self._ranked)
+
+    def put(self, job: Job, load: int) -> None:
+        """Puts a request where it belongs; ``load`` is what it weighs."""
+        place = job.rank, next(self._numbers), job
+        insort(self._ranked, place)
+        self._places[job] = place
+        self._loads[job] = load
+        self.load += load
+
+    def remove(self, job: Job) -> int:
+        """Takes a request out that is there, and gives what it weighed."""
+        del self._ranked[bisect_left(self._ranked, self._places.pop(job))]
+        load = self._loads.pop(job)
+        self.load -= load
+        return load
+
+
 class _Lane:
-    """Requests of one urgency by caller, both in the order of their turns. Its length is the number of callers.
+    """Requests of one urgency by caller, in the order of the callers' turns. Its length is the number of callers.
 
     Attributes:
         windows: windows that wait.
-        load: tokens that wait; of each request only as many as go in one turn.
+        load: work that waits; of each request only as much as goes in one turn.
     """
 
     def __init__(self, budget: int) -> None:
         self.windows = 0
         self.load = 0
         self._budget = budget
-        self._callers: OrderedDict[str, OrderedDict[Job, int]] = OrderedDict()  # to each job its load
-        self._loads: dict[str, int] = {}
+        self._callers: OrderedDict[str, _Line] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._callers)
 
     def load_of(self, caller: str) -> int:
         """The load of one caller."""
-        return self._loads.get(caller, 0)
+        line = self._callers.get(caller)
+        return line.load if line else 0
 
     def add(self, job: Job) -> None:
-        self._callers.setdefault(job.caller, OrderedDict())[job] = 0
         self.windows += len(job.waiting)
-        self._weigh(job)
+        self._put(job)
 
     def remove(self, job: Job) -> None:
-        jobs = self._callers.get(job.caller)
-        if jobs is not None and job in jobs:
+        line = self._callers.get(job.caller)
+        if line is not None and job in line:
             self.windows -= len(job.waiting)
-            self._charge(job, -jobs.pop(job))
-            if not jobs:
-                del self._callers[job.caller], self._loads[job.caller]
+            self.load -= line.remove(job)
+            if not line:
+                del self._callers[job.caller]
 
     def in_turn(self) -> Iterator[Job]:
-        """One request of each caller, then the next of each, and so on."""
-        lines = deque(iter(jobs) for jobs in self._callers.values())
+        """The first request of each caller, then the second of each, and so on."""
+        lines = deque(iter(line) for line in self._callers.values())
         while lines:
             line = lines.popleft()
             if (job := next(line, None)) is not None:
@@ -212,47 +295,34 @@ class _Lane:
         """See :meth:`WindowQueue.take`."""
         batch: list[Share] = []
         gone: list[Job] = []
-        longest = room = 0
+        room = _Room(self._budget, ceil(self.windows / threads))
         for job in islice(self.in_turn(), LOOKAHEAD):
             if job.hopeless(now, least_s):
                 gone.append(job)
                 continue
-            if not batch:
-                longest = job.longest
-                room = max(1, min(self._budget // longest, ceil(self.windows / threads)))
-            if indices := job.take(longest, room):
+            if indices := room.fill(job):
                 batch.append(Share(job, indices))
-                room -= len(indices)
-            if not room:
+            if room.is_full:
                 break
         for job in gone:
             self.remove(job)
         for share in batch:
             self._taken(share)
-        if batch:
-            self._end_turn(batch[0].job)
+        if batch and batch[0].job.caller in self._callers:
+            self._callers.move_to_end(batch[0].job.caller)
         return batch
 
     def _taken(self, share: Share) -> None:
+        """Takes a request out, and puts what is left of it where that belongs."""
         self.windows -= len(share.indices)
+        line = self._callers[share.job.caller]
+        self.load -= line.remove(share.job)
         if share.job.waiting:
-            self._weigh(share.job)
-        else:
-            self.remove(share.job)
+            self._put(share.job)
+        elif not line:
+            del self._callers[share.job.caller]
 
-    def _end_turn(self, job: Job) -> None:
-        """Puts a caller, and of its requests this one, at the end."""
-        jobs = self._callers.get(job.caller)
-        if jobs is not None:
-            self._callers.move_to_end(job.caller)
-            if job in jobs:
-                jobs.move_to_end(job)
-
-    def _weigh(self, job: Job) -> None:
-        jobs = self._callers[job.caller]
-        before, jobs[job] = jobs[job], min(job.tokens, self._budget)
-        self._charge(job, jobs[job] - before)
-
-    def _charge(self, job: Job, tokens: int) -> None:
-        self.load += tokens
-        self._loads[job.caller] = self._loads.get(job.caller, 0) + tokens
+    def _put(self, job: Job) -> None:
+        load = min(job.work, self._budget)
+        self._callers.setdefault(job.caller, _Line()).put(job, load)
+        self.load += load

@@ -6,7 +6,7 @@ from cascade.v1.stage_service_pb2 import DescribeResponse
 from stages.remote import wire
 from stages.stage import Calibration, Encoding, ModelInfo
 
-GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 1024
+GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 256
 
 
 def batch_tokens_of(device: str) -> int:

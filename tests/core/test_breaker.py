@@ -188,7 +188,7 @@ async def test_a_stage_that_cannot_be_reached_is_not_asked_for_each_request_of_a
         return StageUnavailableError("nobody there")
 
     stage = FakeStage(fail=gone)
-    batcher = Batcher(stage)
+    batcher = Batcher(stage, max_tokens_per_batch=1024)
     tasks = [asyncio.create_task(ask(batcher))]
     await asyncio.to_thread(entered.wait, 30)
     tasks += [asyncio.create_task(ask(batcher)) for _ in range(20)]

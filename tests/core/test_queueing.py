@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.errors import DeadlineTooShortError
-from cascade.queueing import LOOKAHEAD, PADDING, PATIENCE, Job, Share, WindowQueue
+from cascade.queueing import AGING, EACH, LONG, LOOKAHEAD, PADDING, PATIENCE, Job, Share, WindowQueue
 from stages.stage import Window
 
 
@@ -45,22 +45,40 @@ def lengths(batch: list[Share]) -> list[list[int]]:
     return [[len(window) for window in share.windows()] for share in batch]
 
 
-def test_the_longest_windows_go_first_and_others_nearly_as_long_fill_up() -> None:
-    queue = queue_of(Jobs.of(10, 40, 39), Jobs.of(41), Jobs.of(36), Jobs.of(30))
-    assert lengths(queue.take(1, 0)) == [[40, 39], [36]]
-    assert lengths(queue.take(1, 0)) == [[41]]
-    assert lengths(queue.take(1, 0)) == [[30]]
+def test_the_shortest_goes_first_with_windows_nearly_as_long_of_others() -> None:
+    queue = queue_of(Jobs.of(10, 40, 39), Jobs.of(41), Jobs.of(36), Jobs.of(30), Jobs.of(52))
+    assert lengths(queue.take(1, 0)) == [[30], [36]]
+    assert lengths(queue.take(1, 0)) == [[41], [40, 39]], "the longest of each first"
+    assert lengths(queue.take(1, 0)) == [[52]]
     assert lengths(queue.take(1, 0)) == [[10]]
     assert not queue
 
 
-def test_whoever_has_windows_left_goes_to_the_end() -> None:
-    book, letter = Jobs.of(*[8] * 6), Jobs.of(3)
-    queue = queue_of(book, letter, budget=16)
-    order = []
+def test_a_book_does_not_hold_up_a_sentence_that_comes_later() -> None:
+    book = Jobs.of(*[200] * 4)
+    queue = queue_of(book, budget=256)
+    order = [share.job for share in queue.take(1, 0)]
+    sentence = Jobs.of(8)
+    queue.add(sentence)
     while queue:
         order += [share.job for share in queue.take(1, 0)]
-    assert order == [book, letter, book, book]
+    assert order == [book, sentence, book, book, book]
+
+
+def test_waiting_makes_up_for_length() -> None:
+    letter, sentence = Jobs.of(*[200] * 4), Jobs.of(8)
+    letter.submitted = sentence.submitted - letter.total / AGING
+    queue = queue_of(sentence, letter, budget=256)
+    order = [share.job for _ in range(5) for share in queue.take(1, 0)]
+    assert order == [*[letter] * 4, sentence], "it has waited long enough, and is not left half done"
+
+
+def test_a_book_that_has_waited_does_not_keep_its_caller_waiting_for_good() -> None:
+    book, sentence = Jobs.of(*[200] * 100), Jobs.of(8)
+    book.submitted = sentence.submitted - LONG / AGING
+    queue = queue_of(book, sentence, budget=256)
+    order = [share.job for _ in range(7) for share in queue.take(1, 0)]
+    assert order == [*[book] * 5, sentence, book]
 
 
 def test_free_threads_share_what_waits() -> None:
@@ -105,19 +123,19 @@ def test_callers_take_turns_whatever_the_number_of_their_requests() -> None:
 def test_a_batch_is_filled_from_all_callers_alike() -> None:
     flood = [Jobs.of(10, caller="flood") for _ in range(20)]
     calm = [Jobs.of(10, caller="calm") for _ in range(20)]
-    queue = queue_of(*flood, *calm, budget=80)
+    queue = queue_of(*flood, *calm, budget=8 * (10 + EACH))
     batch = queue.take(1, 0)
     assert [share.job.caller for share in batch] == ["flood", "calm"] * 4
 
 
 def test_what_somebody_waits_for_goes_before_bulk_work() -> None:
-    queue = queue_of(Jobs.of(10, bulk=True), Jobs.of(10), Jobs.of(20), budget=20)
+    queue = queue_of(Jobs.of(10, bulk=True), Jobs.of(10), Jobs.of(20), budget=20 + EACH)
     order = [share.job.bulk for _ in range(3) for share in queue.take(1, 0)]
     assert order == [False, False, True]
 
 
 def test_bulk_work_gets_its_share_under_any_load() -> None:
-    queue = queue_of(*(Jobs.of(10, bulk=True) for _ in range(100)), budget=20)
+    queue = queue_of(*(Jobs.of(10, bulk=True) for _ in range(100)), budget=2 * (10 + EACH))
     tokens = {True: 0, False: 0}
     for _ in range(400):
         queue.add(Jobs.of(10))  # as fast as they are scored
@@ -127,7 +145,7 @@ def test_bulk_work_gets_its_share_under_any_load() -> None:
 
 
 def test_bulk_work_has_no_claim_for_the_time_before_it_came() -> None:
-    queue = queue_of(*(Jobs.of(10) for _ in range(50)), budget=10)
+    queue = queue_of(*(Jobs.of(10) for _ in range(50)), budget=10 + EACH)
     for _ in range(40):
         queue.take(1, 0)
     queue.add(Jobs.of(10, bulk=True))
@@ -140,20 +158,21 @@ def test_what_cannot_be_scored_in_time_is_not_begun_and_told_so() -> None:
     hurried = Jobs.of(40, deadline=3.0)
     hurried.hurried = True
     queue = queue_of(tight, ample, endless, hurried)
-    batch = queue.take(1, 0.0, lambda tokens: tokens / 10)
+    batch = queue.take(1, 0.0, lambda work: work / 14)
     assert [share.job for share in batch] == [ample, endless, hurried]
     assert isinstance(tight.done.exception(), DeadlineTooShortError)
 
 
 def test_what_goes_before_a_request_counts_in_turns() -> None:
     book = Jobs.of(*[10] * 100, caller="book")
-    queue = queue_of(book, Jobs.of(10, caller="flood"), Jobs.of(10, caller="flood"), budget=50)
-    assert queue.ahead("other", bulk=False) == 50 + 20, "of the book as much as goes in one turn"
-    assert queue.ahead("book", bulk=False) == 50 + 20
-    assert queue.ahead("other", bulk=True) == 70, "nothing is more urgent than all of that"
+    queue = queue_of(book, Jobs.of(10, caller="flood"), Jobs.of(10, caller="flood"), budget=60)
+    others = 2 * (10 + EACH)
+    assert queue.ahead("other", bulk=False) == 60 + others, "of the book as much as goes in one turn"
+    assert queue.ahead("book", bulk=False) == 60 + others
+    assert queue.ahead("other", bulk=True) == 60 + others, "nothing is more urgent than all of that"
     queue.add(Jobs.of(10, bulk=True))
-    assert queue.ahead("other", bulk=False) == 70, "bulk work gives way"
-    for _ in range(60):
+    assert queue.ahead("other", bulk=False) == 60 + others, "bulk work gives way"
+    while queue:
         queue.take(1, 0)
     assert (queue.ahead("other", bulk=True), bool(queue)) == (0, False)
 
@@ -178,7 +197,7 @@ def test_every_window_leaves_once_in_batches_within_their_bounds(
     while queue:
         assert queue.windows == len(left)
         loads = {
-            bulk: sum(min(job.tokens, budget) for job in jobs if job.waiting and job.bulk is bulk)
+            bulk: sum(min(job.work, budget) for job in jobs if job.waiting and job.bulk is bulk)
             for bulk in (False, True)
         }
         assert {bulk: queue.lane(bulk).load for bulk in loads} == loads
@@ -188,7 +207,7 @@ def test_every_window_leaves_once_in_batches_within_their_bounds(
         for window in taken:
             left.remove(window)
         found = [length for share in lengths(batch) for length in share]
-        assert max(found) * len(found) <= PADDING * sum(found)
-        assert len(found) == 1 or max(found) * len(found) <= budget
+        assert max(found) <= PADDING * min(found)
+        assert len(found) == 1 or (max(found) + EACH) * len(found) <= budget
     assert (left, queue.windows) == ([], 0)
     assert queue.ahead("a", bulk=True) == 0
