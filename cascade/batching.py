@@ -19,14 +19,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
+from time import perf_counter
 
 from cascade import errors
 from cascade.breaker import Breaker
 from cascade.execution import Ran, give_way, run, stage_error
 from cascade.pace import Pace
-from cascade.queueing import Job, Share, WindowQueue, work_of
-from stages.remote.described import CPU_BATCH_TOKENS
-from stages.stage import Stage, Window, WindowScores
+from cascade.queueing import LONG, Job, Share, WindowQueue, rank_of, work_of
+from stages.stage import CPU_BATCH_TOKENS, Stage, Window, WindowScores
 
 RETRY_AFTER_S = (0.05, 30.0)  # the shortest and the longest wait that is asked for
 TIMEOUT_S = 30.0  # far beyond any healthy batch, even of a slow model on a busy machine
@@ -61,15 +62,16 @@ class BatchStats:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What goes before a caller's next request, in seconds of work at the measured pace.
+    """What goes before a caller's next request, if that is of average length, in seconds of work at the measured pace.
 
     Attributes:
-        waiting_s: all that waits and is as urgent or more so.
+        waiting_s: all that waits and is as urgent or more so, but for what is longer and has not waited long.
         own_s: the part of it that is the caller's own.
         ahead_s: the part of it that goes before the request, roughly: callers take turns.
         callers: who shares the stage, the caller included.
         running_s: what is left of the running batches.
-        request_s: what a request takes on average; of a long one what goes in one turn.
+        request_s: what a request takes on average; of a long one what goes before it is put to the end.
+        all_s: as ``waiting_s``, with what is longer.
     """
 
     waiting_s: float
@@ -78,6 +80,7 @@ class Backlog:
     callers: int
     running_s: float
     request_s: float
+    all_s: float = 0.0
 
 
 @dataclass(eq=False, slots=True)
@@ -121,7 +124,7 @@ class Batcher:
         self.on_batch = on_batch
         self.breaker = Breaker(stage.info.name, self._probe)
         self._threads = threads
-        self._budget = max_tokens_per_batch
+        self._turn = max(max_tokens_per_batch, LONG)  # work of a request that is not put to the end before it is done
         self._max_queued = max_queued_windows
         self._timeout_s = timeout_s
         name = f"cascade-{stage.info.kind}"
@@ -150,15 +153,18 @@ class Batcher:
         if not self._queue and not self._running:
             return Backlog(0.0, 0.0, 0.0, 1, 0.0, self._pace.throughput_s(self._typical, now))
         lane = self._queue.lane(bulk)
-        own = lane.load_of(caller)
+        rank = inf if bulk else rank_of(round(self._typical), perf_counter())
+        own = lane.load_of(caller, rank)
         seconds = partial(self._pace.throughput_s, now=now)
+        more_urgent = self._queue.lane(False).load if bulk else 0
         return Backlog(
-            waiting_s=seconds(lane.load + (self._queue.lane(False).load if bulk else 0)) / self._threads,
+            waiting_s=seconds(lane.load_before(rank) + more_urgent) / self._threads,
             own_s=seconds(own) / self._threads,
-            ahead_s=seconds(self._queue.ahead(caller, bulk)) / self._threads,
-            callers=len(lane) + (own == 0),
+            ahead_s=seconds(self._queue.ahead(caller, bulk, rank)) / self._threads,
+            callers=len(lane) + (lane.load_of(caller) == 0),
             running_s=self._running_s(now),
             request_s=seconds(self._typical),
+            all_s=seconds(lane.load + more_urgent) / self._threads,
         )
 
     async def score(
@@ -186,7 +192,8 @@ class Batcher:
         self._admit(job, loop.time())
         if not windows:
             return Batched([], 0.0, 0.0)
-        self._typical += SMOOTHING * (min(job.work, self._budget) - self._typical)
+        news = SMOOTHING if self._typical else 1.0
+        self._typical += news * (min(job.work, self._turn) - self._typical)
         self._queue.add(job)
         self._idle.clear()
         try:
@@ -230,7 +237,7 @@ class Batcher:
         if self._queue.lane(job.bulk).windows + count > self._max_queued:
             raise errors.OverloadedError("too many texts wait to be scored", _retry_s(self._ahead_s(job, now)))
         busy = len(self._running) == self._threads
-        job.hurried = not busy and job.work <= self._budget
+        job.hurried = not busy and job.work <= self._turn
         if job.deadline is not None and busy:
             ahead_s = self._ahead_s(job, now)
             begin = now + DOUBT * (ahead_s + self._running_s(now))
@@ -239,7 +246,7 @@ class Batcher:
 
     def _ahead_s(self, job: Job, now: float) -> float:
         """What waits before a request, in seconds of all threads."""
-        return self._pace.throughput_s(self._queue.ahead(job.caller, job.bulk), now) / self._threads
+        return self._pace.throughput_s(self._queue.ahead(job.caller, job.bulk, job.rank), now) / self._threads
 
     def _running_s(self, now: float) -> float:
         """When a thread will be free, in seconds from now, on average."""

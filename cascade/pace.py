@@ -8,6 +8,8 @@ exponentially.
 from __future__ import annotations
 
 MEMORY = 0.05  # weight of the newest batch; the first ones count the same
+SURE = 10  # batches, from which on one that takes long is taken for a stall of the machine rather than for its pace,
+MOST = 4.0  # and counts as at most so many times as long as expected
 HALF_LIFE_S = 1.0  # after as long without a batch, or four batches, the pace counts half: none refuses work for long
 
 
@@ -21,6 +23,8 @@ class Pace:
 
     def add(self, work: int, seconds: float, now: float) -> None:
         """Takes note of a batch that has ended now; ``work`` counts padding."""
+        if self._batches >= SURE:
+            seconds = min(seconds, MOST * (self._seconds + self._slope() * max(0.0, work - self._work)))
         self._batches += 1
         self._measured = now
         weight = max(MEMORY, 1 / self._batches)

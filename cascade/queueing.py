@@ -2,8 +2,8 @@
 
 - What somebody waits for goes before bulk work; of what goes while both wait, bulk work gets an eighth at least.
 - Callers take turns, whatever the number of their requests. Of one caller's requests the shortest goes first (shortest
-  job first: Phipps 1956), and waiting makes up for length. A flood does not hold up the neighbour, nor a book a
-  sentence.
+  job first: Phipps 1956), and waiting makes up for length; a book goes to the end after each of its turns. A flood
+  does not hold up the neighbour, nor a book a sentence.
 - A batch holds windows of nearly one length only, for padding is paid like text.
 - A request that was given up, or that cannot be scored before its deadline, is dropped unscored.
 """
@@ -25,14 +25,19 @@ from stages.stage import Window, WindowScores
 PADDING = 1.25  # the longest window of a batch has at most this many times the tokens of its shortest
 LOOKAHEAD = 256  # requests that are looked at to fill a batch: bounds the time that this takes
 EACH = 16  # a window takes as much time, whatever its length, as so many tokens of it
-AGING = 2000  # of work by which a request may be more than one that came a second later, and still goes before it
-LONG = 1000  # of work: what is more goes with these, so that nothing is passed over for more than half a second
-PATIENCE = 7  # times the work of what is bulk that goes before it, at most
+AGING = 2000  # work by which a request may be more than one that came a second later, and still goes before it
+LONG = 1000  # work: what is more goes with these, so that nothing gives way to what comes half a second after it
+PATIENCE = 7  # a unit of bulk work waits for at most so many units of other work
 
 
 def work_of(lengths: Iterable[int]) -> int:
     """How much there is to do for windows of so many tokens."""
     return sum(length + EACH for length in lengths)
+
+
+def rank_of(total: int, since: float) -> float:
+    """Where a request with so much work that came then belongs among its caller's: the smallest rank goes first."""
+    return min(total, LONG) + AGING * since
 
 
 @dataclass(eq=False, slots=True)
@@ -41,8 +46,8 @@ class Job:
 
     ``waiting`` holds the indices of the windows that no batch has taken yet, shortest first. ``work`` is what they take
     together: their tokens, and ``EACH`` for each window; ``total`` is that of all windows. A ``hurried`` one is tried
-    whatever is guessed of its time. Times are ``time.perf_counter`` seconds, but for ``deadline``, which is one of the
-    event loop's clock.
+    whatever is guessed of its time. ``turned`` is when it was last put to the end. Times are ``time.perf_counter``
+    seconds, but for ``deadline``, which is one of the event loop's clock.
     """
 
     windows: Sequence[Window]
@@ -55,6 +60,7 @@ class Job:
     submitted: float = field(default_factory=time.perf_counter)
     started: float = inf
     ended: float = 0.0
+    turned: float = -inf
     waiting: list[int] = field(init=False)
     total: int = field(init=False)
     work: int = field(init=False)
@@ -65,11 +71,8 @@ class Job:
 
     @property
     def rank(self) -> float:
-        """Where it belongs among its caller's: what has the smaller rank goes first.
-
-        A long text keeps its rank until it is done, a book loses ground with all that is scored of it.
-        """
-        return max(min(self.total, LONG), self.total - self.work) + AGING * self.submitted
+        """See :func:`rank_of`; a text longer than ``LONG`` goes to the end after each of its turns."""
+        return max(rank_of(self.total, self.submitted), AGING * self.turned)
 
     @property
     def longest(self) -> int:
@@ -142,22 +145,22 @@ class WindowQueue:
         return [job for lane in self._lanes.values() for job in lane.in_turn()]
 
     def add(self, job: Job) -> None:
-        """Puts a request at the end of its caller's."""
+        """Puts a request where it belongs among its caller's."""
         self._lanes[job.bulk].add(job)
 
     def remove(self, job: Job) -> None:
         """Takes a request out, if it is there."""
         self._lanes[job.bulk].remove(job)
 
-    def ahead(self, caller: str, bulk: bool) -> int:
-        """Work that goes before the next request of a caller, roughly: its own, and what others have in as many turns.
+    def ahead(self, caller: str, bulk: bool, rank: float = inf) -> int:
+        """Work that goes before a caller's next request of such a rank, roughly.
 
-        Of each request only as much counts as goes in one turn.
+        That is its own, and what others have in as many turns. What is bulk comes after all of the caller's own.
         """
         lane = self._lanes[bulk]
-        own = lane.load_of(caller)
+        own = lane.load_of(caller, inf if bulk else rank)
         turns = 1 + own // self._budget
-        others = min(lane.load - own, turns * self._budget * len(lane))
+        others = min(lane.load - lane.load_of(caller), turns * self._budget * len(lane))
         return own + others + (self._lanes[False].load if bulk else 0)
 
     def take(self, threads: int, now: float, least_s: Callable[[int], float] = lambda work: 0.0) -> list[Share]:
@@ -176,7 +179,10 @@ class WindowQueue:
         lane = bulk if bulk and (not urgent or self._passed_over >= enough) else urgent
         batch = lane.take(threads, now, least_s)
         taken = work_of(len(window) for share in batch for window in share.windows())
-        self._passed_over = self._passed_over + taken if bulk and lane is urgent else 0
+        if lane is urgent:
+            self._passed_over = self._passed_over + taken if bulk else 0
+        else:
+            self._passed_over = max(0, self._passed_over - PATIENCE * taken)
         return batch
 
 
@@ -214,7 +220,7 @@ class _Room:
 
 
 class _Line:
-    """The requests of one caller, those that go first in front; ``load`` is what they weigh together."""
+    """The requests of one caller, those that go first in front; ``load`` is what they count for together."""
 
     def __init__(self) -> None:
         self.load = 0
@@ -232,8 +238,14 @@ class _Line:
     def __len__(self) -> int:
         return len(self._ranked)
 
+    def before(self, rank: float) -> int:
+        """The load of the requests that go before one of such a rank."""
+        if rank == inf:
+            return self.load
+        return sum(self._loads[job] for _, _, job in self._ranked[: bisect_left(self._ranked, (rank,))])
+
     def put(self, job: Job, load: int) -> None:
-        """Puts a request where it belongs; ``load`` is what it weighs."""
+        """Puts a request where it belongs; ``load`` is what it counts for."""
         place = job.rank, next(self._numbers), job
         insort(self._ranked, place)
         self._places[job] = place
@@ -241,7 +253,7 @@ class _Line:
         self.load += load
 
     def remove(self, job: Job) -> int:
-        """Takes a request out that is there, and gives what it weighed."""
+        """Takes a request out that is there, and gives what it counted for."""
         del self._ranked[bisect_left(self._ranked, self._places.pop(job))]
         load = self._loads.pop(job)
         self.load -= load
@@ -253,7 +265,7 @@ class _Lane:
 
     Attributes:
         windows: windows that wait.
-        load: work that waits; of each request only as much as goes in one turn.
+        load: work that waits; of each request only as much as goes before it is put to the end.
     """
 
     def __init__(self, budget: int) -> None:
@@ -265,10 +277,14 @@ class _Lane:
     def __len__(self) -> int:
         return len(self._callers)
 
-    def load_of(self, caller: str) -> int:
-        """The load of one caller."""
+    def load_of(self, caller: str, rank: float = inf) -> int:
+        """The load of one caller, or of what goes before a request of its of such a rank."""
         line = self._callers.get(caller)
-        return line.load if line else 0
+        return line.before(rank) if line else 0
+
+    def load_before(self, rank: float) -> int:
+        """The load of what goes before a request of such a rank, whoever's it is."""
+        return sum(line.before(rank) for line in self._callers.values())
 
     def add(self, job: Job) -> None:
         self.windows += len(job.waiting)
@@ -318,11 +334,13 @@ class _Lane:
         line = self._callers[share.job.caller]
         self.load -= line.remove(share.job)
         if share.job.waiting:
+            if share.job.total > LONG:
+                share.job.turned = time.perf_counter()
             self._put(share.job)
         elif not line:
             del self._callers[share.job.caller]
 
     def _put(self, job: Job) -> None:
-        load = min(job.work, self._budget)
+        load = min(job.work, max(self._budget, LONG))
         self._callers.setdefault(job.caller, _Line()).put(job, load)
         self.load += load

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Logits = NDArray[np.float64]
+GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 256  # what is best scored together: on a CPU a full window, or as much
 
 
 @dataclass(frozen=True, slots=True)

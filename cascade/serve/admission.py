@@ -30,6 +30,7 @@ from cascade.serve.used import Book
 
 PATIENCE_S = 0.4  # the longest queue of a server that refuses nobody, in seconds of work
 LEAST_PATIENCE = 4.0  # the same in multiples of the target, if that is more
+ALL = 2.5  # times as much may wait where what is longer than average counts as well: it gives way to what is not
 MEMORY = 0.02  # weight of the newest content in the share of the refused
 REPORT_S = 5.0  # between two lines of the log about refusals
 
@@ -146,9 +147,11 @@ class Bound:
         target = max(self._target_s, backlog.request_s)
         most = max(PATIENCE_S, LEAST_PATIENCE * target)
         bound: float = most ** (1 - self._refused) * target**self._refused
-        if backlog.waiting_s <= bound:
+        bound_of_all: float = (ALL * most) ** (1 - self._refused) * target**self._refused
+        excess = max(backlog.waiting_s / bound, backlog.all_s / bound_of_all)
+        if excess <= 1:
             return False
-        return backlog.own_s > bound / backlog.callers or backlog.waiting_s > 2 * bound
+        return backlog.own_s > bound / backlog.callers or excess > 2
 
 
 def _retry_s(backlog: Backlog) -> float:

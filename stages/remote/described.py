@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from cascade.v1.stage_service_pb2 import DescribeResponse
 from stages.remote import wire
-from stages.stage import Calibration, Encoding, ModelInfo
-
-GPU_BATCH_TOKENS, CPU_BATCH_TOKENS = 16384, 256
+from stages.stage import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, Calibration, Encoding, ModelInfo
 
 
 def batch_tokens_of(device: str) -> int:
-    """The tokens, padding included, that a batch on a device had best have: a GPU wants many at once."""
+    """The work of a batch that suits a device, in tokens with padding: a GPU wants many at once."""
     return GPU_BATCH_TOKENS if device.startswith("cuda") else CPU_BATCH_TOKENS
 
 

@@ -408,19 +408,40 @@ async def test_the_backlog_is_told_in_seconds_and_by_caller() -> None:
     await stage.running()
     running = asyncio.create_task(batcher.score(windows(10)))
     await stage.running()
-    waiting = [asyncio.create_task(batcher.score(windows(20), caller=caller)) for caller in ("a", "a", "b")]
-    waiting.append(asyncio.create_task(batcher.score(windows(20), bulk=True)))
+    waiting = [asyncio.create_task(batcher.score(windows(10), caller=caller)) for caller in ("a", "a", "b")]
+    waiting.append(asyncio.create_task(batcher.score(windows(10), bulk=True)))
     await settled()
     seen = {caller: batcher.backlog(caller) for caller in ("a", "b", "c")}
     bulk = batcher.backlog("a", bulk=True)
     a, b, c = seen.values()
     assert a.own_s == pytest.approx(2 * b.own_s, rel=0.2)
+    assert b.own_s > 0
     assert (c.own_s, c.callers, b.callers) == (0.0, 3, 2)
     assert c.waiting_s == pytest.approx(a.own_s + b.own_s, rel=0.2)
     assert bulk.waiting_s == pytest.approx(c.waiting_s * 4 / 3, rel=0.2)
     stage.opened.set()
     await asyncio.gather(running, *waiting)
     assert batcher.backlog("a").waiting_s == 0.0
+    await batcher.close()
+
+
+async def test_a_short_text_is_not_refused_for_long_ones_that_it_goes_before() -> None:
+    stage = Gate()
+    batcher = Batcher(stage)
+    stage.opened.set()
+    for _ in range(20):
+        await batcher.score(windows(20))
+        await stage.running()
+    stage.opened.clear()
+    running = asyncio.create_task(batcher.score(windows(20)))
+    await stage.running()
+    books = [asyncio.create_task(batcher.score(windows(*[200] * 4))) for _ in range(20)]
+    await settled()
+    found = batcher.backlog()
+    assert found.all_s > 0.0
+    assert found.waiting_s == found.own_s == found.ahead_s == 0.0
+    stage.opened.set()
+    await asyncio.gather(running, *books)
     await batcher.close()
 
 

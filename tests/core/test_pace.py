@@ -47,3 +47,14 @@ def test_an_old_measurement_fades() -> None:
     assert pace.throughput_s(100, 5.0) == pytest.approx(0.1)
     assert pace.throughput_s(100, 5.0 + HALF_LIFE_S) == pytest.approx(0.05)
     assert pace.expected_s(100, 5.0 + 10 * HALF_LIFE_S) < 0.0002
+
+
+def test_one_stall_does_not_make_a_stage_slow_but_many_do() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.add(100, 0.01, 0.0)
+    pace.add(100, 1.0, 0.0)
+    assert pace.expected_s(100, 0.0) < 0.015
+    for _ in range(60):
+        pace.add(100, 0.1, 0.0)
+    assert pace.expected_s(100, 0.0) > 0.07

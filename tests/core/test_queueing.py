@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -73,12 +74,15 @@ def test_waiting_makes_up_for_length() -> None:
     assert order == [*[letter] * 4, sentence], "it has waited long enough, and is not left half done"
 
 
-def test_a_book_that_has_waited_does_not_keep_its_caller_waiting_for_good() -> None:
-    book, sentence = Jobs.of(*[200] * 100), Jobs.of(8)
-    book.submitted = sentence.submitted - LONG / AGING
-    queue = queue_of(book, sentence, budget=256)
-    order = [share.job for _ in range(7) for share in queue.take(1, 0)]
-    assert order == [*[book] * 5, sentence, book]
+def test_a_book_goes_to_the_end_after_each_turn_however_long_it_waited() -> None:
+    books, sentence = [Jobs.of(*[200] * 100) for _ in range(3)], Jobs.of(8)
+    for book in books:
+        book.submitted -= 60.0
+    queue = queue_of(*books, budget=256)
+    assert [share.job for _ in books for share in queue.take(1, 0)] == books
+    sentence.submitted = books[0].turned - 0.1
+    queue.add(sentence)
+    assert [share.job for share in queue.take(1, 0)] == [sentence]
 
 
 def test_free_threads_share_what_waits() -> None:
@@ -144,6 +148,17 @@ def test_bulk_work_gets_its_share_under_any_load() -> None:
     assert tokens[True] * PATIENCE == pytest.approx(tokens[False], rel=0.2)
 
 
+def test_bulk_work_of_many_lengths_gets_its_share_too() -> None:
+    lengths_ = [8, 30, 60, 120, 240]
+    queue = queue_of(*(Jobs.of(lengths_[number % 5], bulk=True) for number in range(500)), budget=256)
+    work = {True: 0, False: 0}
+    for _ in range(800):
+        queue.add(Jobs.of(20))
+        for share in queue.take(1, 0):
+            work[share.job.bulk] += sum(len(window) + EACH for window in share.windows())
+    assert work[True] * PATIENCE == pytest.approx(work[False], rel=0.2)
+
+
 def test_bulk_work_has_no_claim_for_the_time_before_it_came() -> None:
     queue = queue_of(*(Jobs.of(10) for _ in range(50)), budget=10 + EACH)
     for _ in range(40):
@@ -166,12 +181,13 @@ def test_what_cannot_be_scored_in_time_is_not_begun_and_told_so() -> None:
 def test_what_goes_before_a_request_counts_in_turns() -> None:
     book = Jobs.of(*[10] * 100, caller="book")
     queue = queue_of(book, Jobs.of(10, caller="flood"), Jobs.of(10, caller="flood"), budget=60)
-    others = 2 * (10 + EACH)
-    assert queue.ahead("other", bulk=False) == 60 + others, "of the book as much as goes in one turn"
-    assert queue.ahead("book", bulk=False) == 60 + others
-    assert queue.ahead("other", bulk=True) == 60 + others, "nothing is more urgent than all of that"
+    flood = 2 * (10 + EACH)
+    assert queue.ahead("other", bulk=False) == 60 * 2, "a turn of each"
+    assert queue.ahead("book", bulk=False) == LONG + flood, "as much of a book as goes before it is put to the end"
+    assert queue.ahead("book", bulk=False, rank=-inf) == flood, "what is short goes before it"
+    assert queue.ahead("other", bulk=True) == LONG + flood, "nothing is more urgent than all of that"
     queue.add(Jobs.of(10, bulk=True))
-    assert queue.ahead("other", bulk=False) == 60 + others, "bulk work gives way"
+    assert queue.ahead("other", bulk=False) == 60 * 2, "bulk work gives way"
     while queue:
         queue.take(1, 0)
     assert (queue.ahead("other", bulk=True), bool(queue)) == (0, False)
@@ -197,7 +213,7 @@ def test_every_window_leaves_once_in_batches_within_their_bounds(
     while queue:
         assert queue.windows == len(left)
         loads = {
-            bulk: sum(min(job.work, budget) for job in jobs if job.waiting and job.bulk is bulk)
+            bulk: sum(min(job.work, max(budget, LONG)) for job in jobs if job.waiting and job.bulk is bulk)
             for bulk in (False, True)
         }
         assert {bulk: queue.lane(bulk).load for bulk in loads} == loads

@@ -16,7 +16,7 @@ import pytest
 from cascade.batching import Backlog
 from cascade.errors import DeadlineTooShortError, OverloadedError, RateLimitedError
 from cascade.observe.metrics import Metrics
-from cascade.serve.admission import LEAST_PATIENCE, PATIENCE_S, Admission, AdmissionSettings, Bound
+from cascade.serve.admission import ALL, LEAST_PATIENCE, PATIENCE_S, Admission, AdmissionSettings, Bound
 from cascade.serve.identity import Call, Quota
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest
 from cascade.v1.check_pb2 import CheckRequest
@@ -29,9 +29,10 @@ TARGET_S = 0.05
 NOBODY = Call()
 
 
-def backlog(waiting_s=0.0, own_s=None, callers=1, running_s=0.0, request_s=0.0):
+def backlog(waiting_s=0.0, own_s=None, callers=1, running_s=0.0, request_s=0.0, all_s=None):
     own_s = waiting_s if own_s is None else own_s
-    return Backlog(waiting_s, own_s, ahead_s=waiting_s, callers=callers, running_s=running_s, request_s=request_s)
+    all_s = waiting_s if all_s is None else all_s
+    return Backlog(waiting_s, own_s, waiting_s, callers, running_s, request_s, all_s)
 
 
 def flooded(bound):
@@ -74,6 +75,12 @@ def test_a_slow_stage_has_a_longer_queue():
     assert not bound.exceeded([backlog(1.9 * TARGET_S, request_s=2 * TARGET_S)])
     assert not Bound(TARGET_S).exceeded([backlog(0.9 * LEAST_PATIENCE, request_s=1.0)])
     assert Bound(TARGET_S).exceeded([backlog(1.1 * LEAST_PATIENCE, request_s=1.0)])
+
+
+def test_long_texts_that_give_way_do_not_keep_short_ones_out_until_they_are_many():
+    assert not Bound(TARGET_S).exceeded([backlog(0.1, all_s=2.0 * PATIENCE_S)])
+    assert Bound(TARGET_S).exceeded([backlog(0.1, all_s=2.1 * ALL * PATIENCE_S)])
+    assert flooded(Bound(TARGET_S)).exceeded([backlog(0.5 * TARGET_S, all_s=3 * TARGET_S)]), "under a flood they do"
 
 
 def test_a_caller_with_less_than_its_share_is_let_in_while_a_flood_is_not():

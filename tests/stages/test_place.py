@@ -19,9 +19,8 @@ from stages.encoder import NetworkStage
 from stages.errors import ModelError, StageError, StageUnavailableError
 from stages.registry import load_stage
 from stages.remote.client import RemoteStage, open_remote
-from stages.remote.described import GPU_BATCH_TOKENS
 from stages.remote.place import is_place, place_of
-from stages.stage import Window
+from stages.stage import GPU_BATCH_TOKENS, Window
 from tests.stages.test_remote import Network, Server
 
 LOCAL = "127.0.0.1:0"
