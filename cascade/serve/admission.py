@@ -1,10 +1,11 @@
 """Whether a content is looked at at all: *size, caller, deadline* -> begun, or refused with a time to come back.
 
 A refusal costs next to nothing, as nothing was read or cut into windows yet; so an overloaded server still works at its
-full speed on what it has taken. What it takes it finishes soon, because its queues are kept short: at rest they may
-grow to ``PATIENCE_S``, which absorbs chance, and the more was refused lately, the nearer the bound is to
-the target itself. (In a simulation of one core, with lengths as prompts have them, this loses fewer calls below
-capacity than any fixed bound with the same p99 above it, and does not swing as CoDel does.)
+full speed on what it has taken. What it takes it finishes soon, because its queues are kept short: at rest what goes
+before a text of average length may grow to ``PATIENCE_S``, which absorbs chance, all there is to ``ALL`` times as much,
+and the more was refused lately, the nearer both bounds are to the target itself. (In a simulation of one core, with
+lengths as prompts have them, this loses fewer calls below capacity than any fixed bound with the same p99 above it, and
+does not swing as CoDel does.)
 
 Who asks for less than its fair share of the queue is taken while a flood is refused. Bulk work waits in a queue of its
 own, behind the rest, and is refused only when that is full.
