@@ -1,11 +1,9 @@
 """Feeds a stage from many requests at once: *windows* -> queue -> batch -> executor thread -> *scores*.
 
-There is no timer. A free thread takes at once what is queued; while all are busy the queue grows, and with it the next
-batch. So an idle server adds one thread hop to a request, and a busy one fills its batches. What a batch is made of is
-told in :mod:`cascade.queueing`, when a stage is no longer asked in :mod:`cascade.breaker`.
-
-What cannot be done before its deadline is not begun. The guess of how long it takes is halved first, and an idle stage
-tries everything: rather too much is begun than that something feasible is refused.
+There is no timer: a free thread takes at once what is queued. What a batch is made of is told in
+:mod:`cascade.queueing`, when a stage is no longer asked in :mod:`cascade.breaker`. What cannot be done before its
+deadline is not begun. The guess of how long it takes is halved first, and an idle stage tries everything: rather too
+much is begun than that something feasible is refused.
 
 All state belongs to the event loop's thread; the executor's threads see only the windows that they score. A batcher
 belongs to the one event loop on which it is used.
@@ -113,9 +111,8 @@ class Batcher:
         Args:
             stage: what scores.
             threads: batches that run at the same time.
-            max_tokens_per_batch: windows times the length of the longest, and what each takes whatever its length
-                (:data:`cascade.queueing.EACH`). On a CPU a batch costs what its windows cost one by one, so a budget of
-                one full window only keeps the wait behind a running batch short.
+            max_tokens_per_batch: the work of a batch (:mod:`cascade.queueing`), with padding. On a CPU a batch costs
+                what its windows cost one by one, so a small one only keeps the wait behind it short.
             max_queued_windows: windows that may wait, of bulk work and of the rest each; also the most of one request.
             timeout_s: what one batch may take; then its requests fail, and the stage is not asked until it answers.
             on_batch: called on the event loop after each batch; may also be set later.
@@ -155,8 +152,7 @@ class Batcher:
         lane = self._queue.lane(bulk)
         rank = inf if bulk else rank_of(round(self._typical), perf_counter())
         own = lane.load_of(caller, rank)
-        seconds = partial(self._pace.throughput_s, now=now)
-        more_urgent = self._queue.lane(False).load if bulk else 0
+        seconds, more_urgent = partial(self._pace.throughput_s, now=now), self._queue.lane(False).load if bulk else 0
         return Backlog(
             waiting_s=seconds(lane.load_before(rank) + more_urgent) / self._threads,
             own_s=seconds(own) / self._threads,
@@ -192,8 +188,7 @@ class Batcher:
         self._admit(job, loop.time())
         if not windows:
             return Batched([], 0.0, 0.0)
-        news = SMOOTHING if self._typical else 1.0
-        self._typical += news * (min(job.work, self._turn) - self._typical)
+        self._typical += (SMOOTHING if self._typical else 1.0) * (min(job.work, self._turn) - self._typical)
         self._queue.add(job)
         self._idle.clear()
         try:
@@ -353,5 +348,4 @@ class Batcher:
 
 def _retry_s(ahead_s: float) -> float:
     """When to come again, in seconds, to find what is ahead now done."""
-    least, most = RETRY_AFTER_S
-    return min(max(ahead_s, least), most)
+    return min(max(ahead_s, RETRY_AFTER_S[0]), RETRY_AFTER_S[1])
