@@ -5,8 +5,7 @@ There is no timer: a free thread takes at once what is queued. What a batch is m
 deadline is not begun. The guess of how long it takes is halved first, and an idle stage tries everything: rather too
 much is begun than that something feasible is refused.
 
-All state belongs to the event loop's thread; the executor's threads see only the windows that they score. A batcher
-belongs to the one event loop on which it is used.
+All state belongs to the event loop's thread, to one loop; the executor's threads see only the windows that they score.
 """
 
 from __future__ import annotations
