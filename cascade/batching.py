@@ -1,11 +1,14 @@
 """Feeds a stage from many requests at once: *windows* -> queue -> batch -> executor thread -> *scores*.
 
-There is no timer: a free thread takes at once what is queued. What a batch is made of is told in
-:mod:`cascade.queueing`, when a stage is no longer asked in :mod:`cascade.breaker`. What cannot be done before its
-deadline is not begun. The guess of how long it takes is halved first, and an idle stage tries everything: rather too
-much is begun than that something feasible is refused.
+There is no timer. A free thread takes at once what is queued; while all are busy the queue grows, and with it the next
+batch. So an idle server adds one thread hop to a request, and a busy one fills its batches. What a batch is made of is
+told in :mod:`cascade.queueing`, when a stage is no longer asked in :mod:`cascade.breaker`.
 
-All state belongs to the event loop's thread, to one loop; the executor's threads see only the windows that they score.
+What cannot be done before its deadline is not begun. The guess of how long it takes is halved first, and an idle stage
+tries everything: rather too much is begun than that something feasible is refused.
+
+All state belongs to the event loop's thread; the executor's threads see only the windows that they score. A batcher
+belongs to the one event loop on which it is used.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from math import inf
 from time import perf_counter
 
 from cascade import errors
+from cascade.backlog import Backlog
 from cascade.breaker import Breaker
 from cascade.execution import Ran, give_way, run, stage_error
+from cascade.job import Job, Share, rank_of, work_of
 from cascade.pace import Pace
-from cascade.queueing import LONG, Job, Share, WindowQueue, rank_of, work_of
+from cascade.queueing import WindowQueue
 from stages.stage import CPU_BATCH_TOKENS, Stage, Window, WindowScores
 
 RETRY_AFTER_S = (0.05, 30.0)  # the shortest and the longest wait that is asked for
@@ -57,29 +62,6 @@ class BatchStats:
     cpu_ms: float = 0.0  # of the thread that ran it
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What goes before a caller's next request, if that is of average length, in seconds of work at the measured pace.
-
-    Attributes:
-        waiting_s: all that waits and is as urgent or more so, but for what is longer and has not waited long.
-        own_s: the part of it that is the caller's own.
-        ahead_s: the part of it that goes before the request, roughly: callers take turns.
-        callers: who shares the stage, the caller included.
-        running_s: what is left of the running batches.
-        request_s: what a request takes on average; of a long one what goes before it is put to the end.
-        all_s: as ``waiting_s``, with what is longer.
-    """
-
-    waiting_s: float
-    own_s: float
-    ahead_s: float
-    callers: int
-    running_s: float
-    request_s: float
-    all_s: float = 0.0
-
-
 @dataclass(eq=False, slots=True)
 class _Batch:
     """A batch on its way: its work with padding, when it has a thread and should end, what fires if it does not."""
@@ -110,7 +92,7 @@ class Batcher:
         Args:
             stage: what scores.
             threads: batches that run at the same time.
-            max_tokens_per_batch: the work of a batch (:mod:`cascade.queueing`), with padding. On a CPU a batch costs
+            max_tokens_per_batch: the work of a batch (:mod:`cascade.job`), with padding. On a CPU a batch costs
                 what its windows cost one by one, so a small one only keeps the wait behind it short.
             max_queued_windows: windows that may wait, of bulk work and of the rest each; also the most of one request.
             timeout_s: what one batch may take; then its requests fail, and the stage is not asked until it answers.
@@ -120,7 +102,6 @@ class Batcher:
         self.on_batch = on_batch
         self.breaker = Breaker(stage.info.name, self._probe)
         self._threads = threads
-        self._turn = max(max_tokens_per_batch, LONG)  # work of a request that is not put to the end before it is done
         self._max_queued = max_queued_windows
         self._timeout_s = timeout_s
         name = f"cascade-{stage.info.kind}"
@@ -149,9 +130,10 @@ class Batcher:
         if not self._queue and not self._running:
             return Backlog(0.0, 0.0, 0.0, 1, 0.0, self._pace.throughput_s(self._typical, now))
         lane = self._queue.lane(bulk)
-        rank = inf if bulk else rank_of(round(self._typical), perf_counter())
+        rank = inf if bulk else rank_of(self._typical, perf_counter())
         own = lane.load_of(caller, rank)
-        seconds, more_urgent = partial(self._pace.throughput_s, now=now), self._queue.lane(False).load if bulk else 0
+        more_urgent = self._queue.lane(False).load if bulk else 0
+        seconds = partial(self._pace.throughput_s, now=now)
         return Backlog(
             waiting_s=seconds(lane.load_before(rank) + more_urgent) / self._threads,
             own_s=seconds(own) / self._threads,
@@ -187,7 +169,8 @@ class Batcher:
         self._admit(job, loop.time())
         if not windows:
             return Batched([], 0.0, 0.0)
-        self._typical += (SMOOTHING if self._typical else 1.0) * (min(job.work, self._turn) - self._typical)
+        news = SMOOTHING if self._typical else 1.0
+        self._typical += news * (min(job.work, self._queue.turn) - self._typical)
         self._queue.add(job)
         self._idle.clear()
         try:
@@ -231,7 +214,7 @@ class Batcher:
         if self._queue.lane(job.bulk).windows + count > self._max_queued:
             raise errors.OverloadedError("too many texts wait to be scored", _retry_s(self._ahead_s(job, now)))
         busy = len(self._running) == self._threads
-        job.hurried = not busy and job.work <= self._turn
+        job.hurried = not busy and job.work <= self._queue.turn
         if job.deadline is not None and busy:
             ahead_s = self._ahead_s(job, now)
             begin = now + DOUBT * (ahead_s + self._running_s(now))
@@ -347,4 +330,5 @@ class Batcher:
 
 def _retry_s(ahead_s: float) -> float:
     """When to come again, in seconds, to find what is ahead now done."""
-    return min(max(ahead_s, RETRY_AFTER_S[0]), RETRY_AFTER_S[1])
+    least, most = RETRY_AFTER_S
+    return min(max(ahead_s, least), most)

@@ -1,6 +1,6 @@
 """How fast a stage is: *batches and their times* -> expected time of the next one. What nobody measures any more fades.
 
-A batch takes a fixed time and a time for each unit of its work (:func:`cascade.queueing.work_of`), padding included.
+A batch takes a fixed time and a time for each unit of its work (:func:`cascade.job.work_of`), padding included.
 Both are fitted by least squares to the latest batches, as BentoML's dispatcher does, with weights that fall
 exponentially.
 """

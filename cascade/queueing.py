@@ -10,110 +10,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from itertools import count, islice
 from math import ceil, inf
 
-from cascade.errors import DeadlineTooShortError
-from stages.stage import Window, WindowScores
+from cascade.job import EACH, LONG, Job, Share, work_of
 
 PADDING = 1.25  # the longest window of a batch has at most this many times the tokens of its shortest
 LOOKAHEAD = 256  # requests that are looked at to fill a batch: bounds the time that this takes
-EACH = 16  # a window takes as much time, whatever its length, as so many tokens of it
-AGING = 2000  # work by which a request may be more than one that came a second later, and still goes before it
-LONG = 1000  # work: what is more goes with these, so that nothing gives way to what comes half a second after it
 PATIENCE = 7  # a unit of bulk work waits for at most so many units of other work
-
-
-def work_of(lengths: Iterable[int]) -> int:
-    """How much there is to do for windows of so many tokens."""
-    return sum(length + EACH for length in lengths)
-
-
-def rank_of(total: int, since: float) -> float:
-    """Where a request with so much work that came then belongs among its caller's: the smallest rank goes first."""
-    return min(total, LONG) + AGING * since
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """One request: its windows, what is known of them so far, and a future that ends when all is known.
-
-    ``waiting`` holds the indices of the windows that no batch has taken yet, shortest first. ``work`` is what they take
-    together: their tokens, and ``EACH`` for each window; ``total`` is that of all windows. A ``hurried`` one is tried
-    whatever is guessed of its time. ``turned`` is when it was last put to the end. Times are ``time.perf_counter``
-    seconds, but for ``deadline``, which is one of the event loop's clock.
-    """
-
-    windows: Sequence[Window]
-    done: asyncio.Future[None]
-    deadline: float | None = None
-    caller: str = ""
-    bulk: bool = False
-    hurried: bool = False
-    scores: dict[int, WindowScores] = field(default_factory=dict)
-    submitted: float = field(default_factory=time.perf_counter)
-    started: float = inf
-    ended: float = 0.0
-    turned: float = -inf
-    waiting: list[int] = field(init=False)
-    total: int = field(init=False)
-    work: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.waiting = sorted(range(len(self.windows)), key=lambda index: len(self.windows[index]))
-        self.work = self.total = work_of(map(len, self.windows))
-
-    @property
-    def rank(self) -> float:
-        """See :func:`rank_of`; a text longer than ``LONG`` goes to the end after each of its turns."""
-        return max(rank_of(self.total, self.submitted), AGING * self.turned)
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest window that waits."""
-        return len(self.windows[self.waiting[-1]])
-
-    def hopeless(self, now: float, least_s: Callable[[int], float]) -> bool:
-        """Nobody waits for the scores any more, or will when they come; who still does is told so.
-
-        ``least_s`` tells how many seconds so much work takes at least.
-        """
-        if self.done.done() or self.deadline is None:
-            return self.done.done()
-        if self.deadline <= now:  # it hears that from its own timer
-            return True
-        if self.hurried or self.deadline >= now + least_s(self.work):
-            return False
-        self.fail(DeadlineTooShortError(least_s(self.work)))
-        return True
-
-    def fail(self, error: Exception) -> None:
-        """Ends the wait with an error, unless it has ended already."""
-        if not self.done.done():
-            self.done.set_exception(error)
-
-    def take(self) -> int:
-        """Takes the longest window that waits; gives its index."""
-        self.work -= self.longest + EACH
-        return self.waiting.pop()
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The part of a batch that one request has: indices of its windows."""
-
-    job: Job
-    indices: list[int]
-
-    def windows(self) -> list[Window]:
-        """The windows to score."""
-        return [self.job.windows[index] for index in self.indices]
 
 
 class WindowQueue:
@@ -121,11 +29,15 @@ class WindowQueue:
 
     Args:
         budget: work of a batch, padding included, unless a single window is more.
+
+    Attributes:
+        turn: work of which a request has no more before others have their turn.
     """
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        self._lanes = {False: _Lane(budget), True: _Lane(budget)}
+        self.turn = max(budget, LONG)
+        self._lanes = {bulk: _Lane(budget, self.turn) for bulk in (False, True)}
         self._passed_over = 0  # work that went before the bulk work that waits
 
     def __bool__(self) -> bool:
@@ -219,21 +131,23 @@ class _Room:
         return self._windows < self._most and (self._windows + 1) * (longest + EACH) <= self._budget
 
 
+_Place = tuple[float, int, Job, int]  # rank, a number that no other has, the request and what it counts for
+
+
 class _Line:
     """The requests of one caller, those that go first in front; ``load`` is what they count for together."""
 
     def __init__(self) -> None:
         self.load = 0
-        self._ranked: list[tuple[float, int, Job]] = []
-        self._places: dict[Job, tuple[float, int, Job]] = {}
-        self._loads: dict[Job, int] = {}
+        self._ranked: list[_Place] = []
+        self._places: dict[Job, _Place] = {}
         self._numbers = count()
 
     def __contains__(self, job: Job) -> bool:
         return job in self._places
 
     def __iter__(self) -> Iterator[Job]:
-        return (job for _, _, job in self._ranked)
+        return (job for _, _, job, _ in self._ranked)
 
     def __len__(self) -> int:
         return len(self._ranked)
@@ -242,20 +156,20 @@ class _Line:
         """The load of the requests that go before one of such a rank."""
         if rank == inf:
             return self.load
-        return sum(self._loads[job] for _, _, job in self._ranked[: bisect_left(self._ranked, (rank,))])
+        return sum(load for *_, load in self._ranked[: bisect_left(self._ranked, (rank,))])
 
     def put(self, job: Job, load: int) -> None:
         """Puts a request where it belongs; ``load`` is what it counts for."""
-        place = job.rank, next(self._numbers), job
+        place = job.rank, next(self._numbers), job, load
         insort(self._ranked, place)
         self._places[job] = place
-        self._loads[job] = load
         self.load += load
 
     def remove(self, job: Job) -> int:
         """Takes a request out that is there, and gives what it counted for."""
-        del self._ranked[bisect_left(self._ranked, self._places.pop(job))]
-        load = self._loads.pop(job)
+        place = self._places.pop(job)
+        del self._ranked[bisect_left(self._ranked, place)]
+        *_, load = place
         self.load -= load
         return load
 
@@ -268,10 +182,10 @@ class _Lane:
         load: work that waits; of each request only as much as goes before it is put to the end.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, turn: int) -> None:
         self.windows = 0
         self.load = 0
-        self._budget = budget
+        self._budget, self._turn = budget, turn
         self._callers: OrderedDict[str, _Line] = OrderedDict()
 
     def __len__(self) -> int:
@@ -341,6 +255,6 @@ class _Lane:
             del self._callers[share.job.caller]
 
     def _put(self, job: Job) -> None:
-        load = min(job.work, max(self._budget, LONG))
+        load = min(job.work, self._turn)
         self._callers.setdefault(job.caller, _Line()).put(job, load)
         self.load += load

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from math import inf
 from time import monotonic
 
-from cascade.batching import DOUBT, RETRY_AFTER_S, Backlog, Batcher
+from cascade.backlog import Backlog
+from cascade.batching import DOUBT, RETRY_AFTER_S, Batcher
 from cascade.errors import DeadlineTooShortError, OverloadedError
 from cascade.observe.metrics import Metrics
 from cascade.serve.identity import Call
@@ -148,8 +149,8 @@ class Bound:
         target = max(self._target_s, backlog.request_s)
         most = max(PATIENCE_S, LEAST_PATIENCE * target)
         bound: float = most ** (1 - self._refused) * target**self._refused
-        bound_of_all: float = (ALL * most) ** (1 - self._refused) * target**self._refused
-        excess = max(backlog.waiting_s / bound, backlog.all_s / bound_of_all)
+        of_all = bound * ALL ** (1 - self._refused)
+        excess = max(backlog.waiting_s / bound, backlog.all_s / of_all)
         if excess <= 1:
             return False
         return backlog.own_s > bound / backlog.callers or excess > 2
@@ -158,4 +159,4 @@ class Bound:
 def _retry_s(backlog: Backlog) -> float:
     """When what waits now will have been scored, in seconds."""
     least, most = RETRY_AFTER_S
-    return min(max(least, backlog.waiting_s + backlog.running_s), most)
+    return min(max(least, backlog.all_s + backlog.running_s), most)

@@ -103,7 +103,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--threads", type=int, required=True, help="CPU threads of torch; batches at a time of the other runtimes"
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: what the device does best")
-    parser.add_argument("--batch-tokens", type=int, required=True, help="tokens of a batch, padding included")
+    parser.add_argument("--batch-tokens", type=int, required=True, help="work of a batch, in tokens")
     runtimes = ("torch", "onnxruntime", "openvino")
     parser.add_argument("--runtime", default="torch", choices=runtimes, help="what runs the network")
     parser.add_argument("--allow-score-drift", action="store_true", help="not for torch: golden texts may differ")

@@ -52,7 +52,7 @@ class RemoteStage(DescribedStage):
     """A stage that another process serves; texts are cut here, by the tokenizer that it describes itself with.
 
     Attributes:
-        batch_tokens: the tokens, padding included, that one call had best have.
+        batch_tokens: the work, in tokens, that one call had best have.
         hangs: a call has had no answer in time, and no other has had one since.
         on_hang: called with the target, on the thread of a call that has had no answer in time.
         oom_halvings: batches that it has halved for lack of memory, over all its lives.

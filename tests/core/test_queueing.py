@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.errors import DeadlineTooShortError
-from cascade.queueing import AGING, EACH, LONG, LOOKAHEAD, PADDING, PATIENCE, Job, Share, WindowQueue
+from cascade.job import AGING, EACH, LONG, Job, Share
+from cascade.queueing import LOOKAHEAD, PADDING, PATIENCE, WindowQueue
 from stages.stage import Window
 
 

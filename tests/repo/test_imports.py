@@ -31,6 +31,8 @@ LAYERS = (
         "cascade.pace",
         "cascade.cache",
         "cascade.queueing",
+        "cascade.job",
+        "cascade.backlog",
         "cascade.content",
     ),
     (

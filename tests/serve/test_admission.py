@@ -13,7 +13,7 @@ from statistics import fmean, median
 import grpc
 import pytest
 
-from cascade.batching import Backlog
+from cascade.backlog import Backlog
 from cascade.errors import DeadlineTooShortError, OverloadedError, RateLimitedError
 from cascade.observe.metrics import Metrics
 from cascade.serve.admission import ALL, LEAST_PATIENCE, PATIENCE_S, Admission, AdmissionSettings, Bound
@@ -173,12 +173,28 @@ async def test_a_caller_has_a_rate_of_its_own():
             enter(stack, call=Call(caller="three", quota=Quota(rate=5.0)))
 
 
+async def test_who_is_refused_for_long_texts_that_wait_is_told_how_long_they_take():
+    pipeline = fake_pipeline(FakeStage(delay_s=0.02), alone=True)
+    stage1 = pipeline.stages["stage1"]
+    admission = Admission(AdmissionSettings(), Metrics())
+    await stage1.score(stage1.stage.encode("hello").windows)
+    books = [asyncio.create_task(stage1.score(stage1.stage.encode("a b c d e f g " * 100).windows)) for _ in range(40)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError) as caught, admission.admit(pipeline.stages, 1, NOBODY):
+        pass
+    assert caught.value.retry_after_s > 2 * ALL * PATIENCE_S
+    for book in books:
+        book.cancel()
+    await asyncio.gather(*books, return_exceptions=True)
+    await pipeline.close()
+
+
 async def test_what_a_deadline_leaves_no_time_for_is_not_even_read():
     pipeline = fake_pipeline(FakeStage(delay_s=0.3), alone=True)
     stage1 = pipeline.stages["stage1"]
     admission = Admission(AdmissionSettings(target_wait_s=60.0), Metrics())
     loop = asyncio.get_running_loop()
-    await stage1.score(stage1.stage.encode("hello").windows)
+    await stage1.score(stage1.stage.encode("a b c d e f g h i j k l m n").windows)  # so that the rest goes before
     texts = ["a", "a b c", "a b c d e f g", "a b c d e f g h i j k l"]  # of lengths too different for one batch
     busy = [asyncio.create_task(stage1.score(stage1.stage.encode(text).windows)) for text in texts]
     await asyncio.sleep(0)

@@ -18,7 +18,7 @@ class Settings(BaseModel):
         threads: batches that a replica of stage 1 scores at a time; give it as many CPUs.
         stage2_threads: the same for stage 2; on torch its CPU threads.
         stage2_calls: batches that a replica of stage 1 has under way at stage 2.
-        stage2_batch_tokens: tokens of such a batch, padding included; None for what suits the device.
+        stage2_batch_tokens: work of such a batch, in tokens; None for what suits the device.
         stage2_timeout_s: what stage 2 may take for a batch, a retry on another replica included.
         cache_entries: answers that a replica keeps for requests that come again.
         allow_score_drift: go on although a model scores its golden texts differently on this CPU.

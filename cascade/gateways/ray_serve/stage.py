@@ -28,7 +28,7 @@ class HandleStage(DescribedStage):
         handle: of the deployment, a ``ray.serve.handle.DeploymentHandle``.
         name: which part it plays: "stage2".
         timeout_s: what one call may take, all tries together.
-        batch_tokens: the tokens, padding included, that a call had best have; None for what suits its device.
+        batch_tokens: the work, in tokens, that a call had best have; None for what suits its device.
 
     Raises:
         StageError: it did not describe itself in time.
