@@ -109,6 +109,8 @@ class Parquet:
             return pq.ParquetFile(self.path)
         except (OSError, pa.ArrowException) as error:
             raise ScanError(f"{self.path}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise ScanError(f"{self.path}: a column has a name that is no UTF-8") from error
 
 
 def _is_text(kind: Any) -> bool:

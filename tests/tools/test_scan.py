@@ -259,12 +259,21 @@ def test_wrong_columns_of_parquet_end_with_2(tmp_path: Path, cascade: Run) -> No
     assert cascade("scan", "missing.jsonl", "--out", "out.jsonl").code == 2
 
 
+def parquet_with_a_column_of_no_utf8() -> bytes:
+    """A Parquet file whose column ``response`` is named by bytes that are no text."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": ["a walk"], "response": ["x"]}), sink)
+    return bytes(sink.getvalue().to_pybytes().replace(b"response", b"\x80esponse"))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("in.jsonl.gz", gzip.compress(b'{"text": "a walk"}\n' * 5000, mtime=0)[:-30]),
         ("in.parquet", b"PAR1 but not really PAR1"),
+        ("in.parquet", parquet_with_a_column_of_no_utf8()),
     ],
+    ids=["gzip-cut-off", "parquet-of-nothing", "parquet-column-of-no-utf8"],
 )
 def test_a_broken_file_is_told_and_ends_with_1(tmp_path: Path, cascade: Run, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
