@@ -21,9 +21,12 @@ def work_of(lengths: Iterable[int]) -> int:
     return sum(length + EACH for length in lengths)
 
 
-def rank_of(total: float, since: float) -> float:
-    """Where a request with so much work that came then belongs among its caller's: the smallest rank goes first."""
-    return min(total, LONG) + AGING * since
+def rank_of(total: float, since: float, most: float = LONG) -> float:
+    """Where a request with so much work that came then belongs among its caller's: the smallest rank goes first.
+
+    Work beyond ``most`` does not count.
+    """
+    return min(total, most) + AGING * since
 
 
 @dataclass(eq=False, slots=True)
@@ -31,9 +34,9 @@ class Job:
     """One request: its windows, what is known of them so far, and a future that ends when all is known.
 
     ``waiting`` holds the indices of the windows that no batch has taken yet, shortest first. ``work`` is what they take
-    together: their tokens, and ``EACH`` for each window; ``total`` is that of all windows. A ``hurried`` one is tried
-    whatever is guessed of its time. ``turned`` is when it was last put to the end. Times are ``time.perf_counter``
-    seconds, but for ``deadline``, which is one of the event loop's clock.
+    together: their tokens, and ``EACH`` for each window; ``total`` is that of all windows, and ``gives_way`` how much
+    of it counts at most for its place. A ``hurried`` one is tried whatever is guessed of its time. ``turned`` is when
+    it was last put to the end. Times are ``time.perf_counter`` seconds, but for ``deadline``: the event loop's.
     """
 
     windows: Sequence[Window]
@@ -41,6 +44,7 @@ class Job:
     deadline: float | None = None
     caller: str = ""
     bulk: bool = False
+    gives_way: float = LONG
     hurried: bool = False
     scores: dict[int, WindowScores] = field(default_factory=dict)
     submitted: float = field(default_factory=time.perf_counter)
@@ -58,7 +62,7 @@ class Job:
     @property
     def rank(self) -> float:
         """See :func:`rank_of`; a text longer than ``LONG`` goes to the end after each of its turns."""
-        return max(rank_of(self.total, self.submitted), AGING * self.turned)
+        return max(rank_of(self.total, self.submitted, self.gives_way), AGING * self.turned)
 
     @property
     def longest(self) -> int:

@@ -2,10 +2,10 @@
 
 A refusal costs next to nothing, as nothing was read or cut into windows yet; so an overloaded server still works at its
 full speed on what it has taken. What it takes it finishes soon, because its queues are kept short: at rest what goes
-before a text of average length may grow to ``PATIENCE_S``, which absorbs chance, all there is to ``ALL`` times as much,
-and the more was refused lately, the nearer both bounds are to the target itself. (In a simulation of one core, with
-lengths as prompts have them, this loses fewer calls below capacity than any fixed bound with the same p99 above it, and
-does not swing as CoDel does.)
+before a content may grow to ``PATIENCE_S``, which absorbs chance, and the more was refused lately, the nearer that
+bound is to the target itself. (In a simulation of one core, with lengths as prompts have them, this loses fewer calls
+below capacity than any fixed bound with the same p99 above it, and does not swing as CoDel does.) More goes before a
+long text than before a short one: of the long ones more are refused, and so more are answered in all.
 
 Who asks for less than its fair share of the queue is taken while a flood is refused. Bulk work waits in a queue of its
 own, behind the rest, and is refused only when that is full.
@@ -32,7 +32,6 @@ from cascade.serve.used import Book
 
 PATIENCE_S = 0.4  # the longest queue of a server that refuses nobody, in seconds of work
 LEAST_PATIENCE = 4.0  # the same in multiples of the target, if that is more
-ALL = 2.5  # times as much may wait where what is longer than average counts as well: it gives way to what is not
 MEMORY = 0.02  # weight of the newest content in the share of the refused
 REPORT_S = 5.0  # between two lines of the log about refusals
 
@@ -101,9 +100,13 @@ class Admission:
     def _check(self, stages: Mapping[str, Batcher], size: int, call: Call, bulk: bool) -> None:
         if self._is_full(size, bulk):
             raise OverloadedError("too much is under way", RETRY_AFTER_S[0])
-        backlogs = {name: batcher.backlog(call.caller, bulk=bulk) for name, batcher in stages.items()}
-        if not bulk and (backlog := self._bound.exceeded(backlogs.values())):
-            raise OverloadedError("too many texts wait to be scored", _retry_s(backlog))
+        backlogs = {name: batcher.backlog(call.caller, size=size, bulk=bulk) for name, batcher in stages.items()}
+        if not bulk:
+            backlog = self._bound.exceeded(backlogs.values())
+            for batcher in stages.values():
+                batcher.pressure = self._bound.refused
+            if backlog:
+                raise OverloadedError("too many texts wait to be scored", _retry_s(backlog))
         # Whether there will be time for stage 2, if it is wanted at all, is another question.
         first, now = backlogs.get("stage1"), asyncio.get_running_loop().time()
         if first and call.deadline is not None and DOUBT * first.ahead_s > call.deadline - now > 0:
@@ -130,11 +133,14 @@ class Bound:
 
     Args:
         target_s: the length under the heaviest load.
+
+    Attributes:
+        refused: the share of the latest contents that were refused.
     """
 
     def __init__(self, target_s: float) -> None:
         self._target_s = target_s
-        self._refused = 0.0  # share of the latest contents
+        self.refused = 0.0
 
     def exceeded(self, backlogs: Iterable[Backlog]) -> Backlog | None:
         """The queue for which the next content of a caller has to come again later, if there is one.
@@ -142,21 +148,19 @@ class Bound:
         It takes what the stages have for that caller.
         """
         found = next(filter(self._is_too_long, backlogs), None)
-        self._refused += MEMORY * ((found is not None) - self._refused)
+        self.refused += MEMORY * ((found is not None) - self.refused)
         return found
 
     def _is_too_long(self, backlog: Backlog) -> bool:
         target = max(self._target_s, backlog.request_s)
         most = max(PATIENCE_S, LEAST_PATIENCE * target)
-        bound: float = most ** (1 - self._refused) * target**self._refused
-        of_all = bound * ALL ** (1 - self._refused)
-        excess = max(backlog.waiting_s / bound, backlog.all_s / of_all)
-        if excess <= 1:
+        bound: float = most ** (1 - self.refused) * target**self.refused
+        if backlog.waiting_s <= bound:
             return False
-        return backlog.own_s > bound / backlog.callers or excess > 2
+        return backlog.own_s > bound / backlog.callers or backlog.waiting_s > 2 * bound
 
 
 def _retry_s(backlog: Backlog) -> float:
-    """When what waits now will have been scored, in seconds."""
+    """When what waits before it now will have been scored, in seconds."""
     least, most = RETRY_AFTER_S
-    return min(max(least, backlog.all_s + backlog.running_s), most)
+    return min(max(least, backlog.waiting_s + backlog.running_s), most)

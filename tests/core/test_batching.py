@@ -28,7 +28,7 @@ from tests.fakes import FakeStage
 
 def windows(*lengths: int, first: int = 100) -> list[Window]:
     """Windows of the given lengths, each with a first token of its own."""
-    return [Window((first + number, *[7] * (length - 1)), 0, 1) for number, length in enumerate(lengths)]
+    return [Window((first + number, *[7] * (length - 1)), 0, length) for number, length in enumerate(lengths)]
 
 
 class Gate(FakeStage):
@@ -437,11 +437,25 @@ async def test_a_short_text_is_not_refused_for_long_ones_that_it_goes_before() -
     await stage.running()
     books = [asyncio.create_task(batcher.score(windows(*[200] * 4))) for _ in range(20)]
     await settled()
-    found = batcher.backlog()
-    assert found.all_s > 0.0
-    assert found.waiting_s == found.own_s == found.ahead_s == 0.0
+    short, long = batcher.backlog(size=20), batcher.backlog(size=4000)
+    assert short.waiting_s == short.own_s == short.ahead_s == 0.0
+    assert long.waiting_s > 0.0
     stage.opened.set()
     await asyncio.gather(running, *books)
+    await batcher.close()
+
+
+async def test_under_pressure_what_is_long_no_longer_gives_way() -> None:
+    stage = Gate()
+    batcher = Batcher(stage, max_tokens_per_batch=100)
+    batcher.pressure = 1.0
+    running = asyncio.create_task(batcher.score(windows(10)))
+    await stage.running()
+    waiting = [asyncio.create_task(batcher.score(windows(length))) for length in (200, 20)]
+    await settled()
+    stage.opened.set()
+    await asyncio.gather(running, *waiting)
+    assert [len(window) for call in stage.calls for window in call] == [10, 200, 20]
     await batcher.close()
 
 

@@ -16,7 +16,7 @@ import pytest
 from cascade.backlog import Backlog
 from cascade.errors import DeadlineTooShortError, OverloadedError, RateLimitedError
 from cascade.observe.metrics import Metrics
-from cascade.serve.admission import ALL, LEAST_PATIENCE, PATIENCE_S, Admission, AdmissionSettings, Bound
+from cascade.serve.admission import LEAST_PATIENCE, PATIENCE_S, Admission, AdmissionSettings, Bound
 from cascade.serve.identity import Call, Quota
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest
 from cascade.v1.check_pb2 import CheckRequest
@@ -29,10 +29,9 @@ TARGET_S = 0.05
 NOBODY = Call()
 
 
-def backlog(waiting_s=0.0, own_s=None, callers=1, running_s=0.0, request_s=0.0, all_s=None):
+def backlog(waiting_s=0.0, own_s=None, callers=1, running_s=0.0, request_s=0.0):
     own_s = waiting_s if own_s is None else own_s
-    all_s = waiting_s if all_s is None else all_s
-    return Backlog(waiting_s, own_s, waiting_s, callers, running_s, request_s, all_s)
+    return Backlog(waiting_s, own_s, waiting_s, callers, running_s, request_s)
 
 
 def flooded(bound):
@@ -75,12 +74,6 @@ def test_a_slow_stage_has_a_longer_queue():
     assert not bound.exceeded([backlog(1.9 * TARGET_S, request_s=2 * TARGET_S)])
     assert not Bound(TARGET_S).exceeded([backlog(0.9 * LEAST_PATIENCE, request_s=1.0)])
     assert Bound(TARGET_S).exceeded([backlog(1.1 * LEAST_PATIENCE, request_s=1.0)])
-
-
-def test_long_texts_that_give_way_do_not_keep_short_ones_out_until_they_are_many():
-    assert not Bound(TARGET_S).exceeded([backlog(0.1, all_s=2.0 * PATIENCE_S)])
-    assert Bound(TARGET_S).exceeded([backlog(0.1, all_s=2.1 * ALL * PATIENCE_S)])
-    assert flooded(Bound(TARGET_S)).exceeded([backlog(0.5 * TARGET_S, all_s=3 * TARGET_S)]), "under a flood they do"
 
 
 def test_a_caller_with_less_than_its_share_is_let_in_while_a_flood_is_not():
@@ -173,16 +166,19 @@ async def test_a_caller_has_a_rate_of_its_own():
             enter(stack, call=Call(caller="three", quota=Quota(rate=5.0)))
 
 
-async def test_who_is_refused_for_long_texts_that_wait_is_told_how_long_they_take():
+async def test_long_texts_that_wait_keep_out_long_ones_who_hear_how_long_they_take_and_no_short_ones():
     pipeline = fake_pipeline(FakeStage(delay_s=0.02), alone=True)
     stage1 = pipeline.stages["stage1"]
     admission = Admission(AdmissionSettings(), Metrics())
-    await stage1.score(stage1.stage.encode("hello").windows)
-    books = [asyncio.create_task(stage1.score(stage1.stage.encode("a b c d e f g " * 100).windows)) for _ in range(40)]
+    book = "a b c d e f g " * 100
+    await stage1.score(stage1.stage.encode(book).windows)
+    books = [asyncio.create_task(stage1.score(stage1.stage.encode(book).windows)) for _ in range(40)]
     await asyncio.sleep(0)
-    with pytest.raises(OverloadedError) as caught, admission.admit(pipeline.stages, 1, NOBODY):
+    with pytest.raises(OverloadedError) as caught, admission.admit(pipeline.stages, 2 * len(book), NOBODY):
         pass
-    assert caught.value.retry_after_s > 2 * ALL * PATIENCE_S
+    assert caught.value.retry_after_s > 5 * PATIENCE_S
+    with admission.admit(pipeline.stages, len("a b"), NOBODY):
+        pass
     for book in books:
         book.cancel()
     await asyncio.gather(*books, return_exceptions=True)
@@ -198,9 +194,9 @@ async def test_what_a_deadline_leaves_no_time_for_is_not_even_read():
     texts = ["a", "a b c", "a b c d e f g", "a b c d e f g h i j k l"]  # of lengths too different for one batch
     busy = [asyncio.create_task(stage1.score(stage1.stage.encode(text).windows)) for text in texts]
     await asyncio.sleep(0)
-    with pytest.raises(DeadlineTooShortError), admission.admit(pipeline.stages, 1, Call(deadline=loop.time() + 0.05)):
+    with pytest.raises(DeadlineTooShortError), admission.admit(pipeline.stages, 50, Call(deadline=loop.time() + 0.05)):
         pass
-    with admission.admit(pipeline.stages, 1, Call(deadline=loop.time() + 60)):
+    with admission.admit(pipeline.stages, 50, Call(deadline=loop.time() + 60)):
         pass
     await asyncio.gather(*busy)
     await pipeline.close()

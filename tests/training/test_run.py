@@ -82,6 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # commands one after the other: on a busy machine more than two minutes
 def test_a_tinysafe_recipe_trains_exports_and_serves(tmp_path: Path, data: Path):
     base = word_piece_backbone(tmp_path / "base")
     recipe = tmp_path / "tiny.toml"
@@ -153,6 +154,7 @@ def test_a_tinysafe_recipe_trains_exports_and_serves(tmp_path: Path, data: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # commands one after the other: on a busy machine more than two minutes
 def test_a_run_starts_from_another_and_learns_from_a_served_teacher(tmp_path: Path, data: Path):
     base = word_piece_backbone(tmp_path / "base")
     recipe, taught = tmp_path / "tiny.toml", tmp_path / "taught.toml"
@@ -181,6 +183,7 @@ def test_a_run_starts_from_another_and_learns_from_a_served_teacher(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # commands one after the other: on a busy machine more than two minutes
 @pytest.mark.parametrize("tune", ["adapter", "all"])
 def test_a_hazard_recipe_trains_an_adapter_merges_it_and_names_the_hazard(tmp_path: Path, data: Path, tune: str):
     base = unigram_backbone(tmp_path / "base")
