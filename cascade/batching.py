@@ -174,7 +174,7 @@ class Batcher:
             UnavailableError: the batcher is closed.
         """
         loop = asyncio.get_running_loop()
-        job = Job(windows, loop.create_future(), deadline, caller, bulk, self._gives_way)
+        job = Job(windows, loop.create_future(), deadline, caller, bulk, gives_way=self._gives_way)
         self._admit(job, loop.time())
         if not windows:
             return Batched([], 0.0, 0.0)

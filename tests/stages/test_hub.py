@@ -38,9 +38,10 @@ def fill(cache: Path, repo: str) -> Path:
 
 def test_the_cache_comes_first(cache: Path) -> None:
     snapshot = fill(cache, "someone/a-model")
+    (snapshot / "model.safetensors").touch()
     assert registry.resolve("someone/a-model") == snapshot
     assert registry.resolve(f"someone/a-model@{REVISION}") == snapshot
-    with pytest.raises(ModelError, match="no model folder"):
+    with pytest.raises(ModelError, match="not a safetensors file"):
         registry.load_stage("someone/a-model")
 
 

@@ -14,6 +14,7 @@ from stages.runtime.tokens import WindowTokenizer
 
 PATHS = {name: folder / TOKENIZER for name, folder in EMBEDDED.items()}
 SMALL = {name: WindowTokenizer(path, window_tokens=18, overlap=4) for name, path in PATHS.items()}
+WHOLE = {name: WindowTokenizer(path, window_tokens=100_000, overlap=0) for name, path in PATHS.items()}
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
 
 
@@ -33,7 +34,7 @@ def test_windows_cover_the_text_and_fit(name, text):
 @settings(deadline=None, max_examples=100)
 @given(text=TEXTS)
 def test_the_windows_hold_each_token_in_order(name, text):
-    whole = WindowTokenizer(PATHS[name], window_tokens=100_000, overlap=0).encode(text)
+    whole = WHOLE[name].encode(text)
     pieces = SMALL[name].encode(text)
     assert pieces.tokens == whole.tokens == len(whole.windows[0]) - 2
     found = list(pieces.windows[0].ids[1:-1])
