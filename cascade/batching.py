@@ -23,7 +23,7 @@ from math import inf
 from time import perf_counter
 
 from cascade import errors
-from cascade.backlog import Backlog, Typical
+from cascade.backlog import Backlog
 from cascade.breaker import Breaker
 from cascade.execution import Ran, give_way, run, stage_error
 from cascade.job import LONG, Job, Share, rank_of, work_of
@@ -33,7 +33,8 @@ from stages.stage import CPU_BATCH_TOKENS, Stage, Window, WindowScores
 
 RETRY_AFTER_S = (0.05, 30.0)  # the shortest and the longest wait that is asked for
 TIMEOUT_S = 30.0  # far beyond any healthy batch, even of a slow model on a busy machine
-CALM = 3  # how fast, with the pressure, what is long stops giving way
+SMOOTHING = 0.1  # weight of the newest request
+CALM = 3  # a power: how soon, as the pressure rises, what is long stops giving way
 DOUBT = 0.5  # what is certain of an expected time
 PROBE = "Is the kettle still on?"
 
@@ -79,8 +80,8 @@ class Batcher:
 
     Attributes:
         breaker: tells whether the stage is there.
-        pressure: share of the latest contents that were refused, 0 to 1; whoever refuses them sets it. Under pressure
-            the queue is kept short, and what is long no longer gives way in it.
+        pressure: share of the latest contents that were refused because a queue was too long, 0 to 1; admission sets
+            it. Under pressure the queue is kept short, and what is long no longer gives way in it.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Batcher:
         self._running: set[_Batch] = set()
         self.pressure = 0.0
         self._pace = Pace()
-        self._typical = Typical()
+        self._typical = 0.0  # work of a request
         self._open = True
         self._idle = asyncio.Event()
         self._idle.set()
@@ -131,16 +132,16 @@ class Batcher:
         """Batches that the stage has halved because its device had no memory for them; 0 where it never does."""
         return int(getattr(self.stage, "oom_halvings", 0))
 
-    def backlog(self, caller: str = "", *, size: int | None = None, bulk: bool = False) -> Backlog:
+    def backlog(self, caller: str = "", *, bulk: bool = False) -> Backlog:
         """What there is to do before the next request of a caller. Call it on the event loop.
 
-        ``size`` is about how many code points it has; if that is not known, as many as others.
+        Also under pressure that is ranked as at rest: else what came before the pressure would be overlooked.
         """
         now = asyncio.get_running_loop().time()
         if not self._queue and not self._running:
-            return Backlog(0.0, 0.0, 0.0, 1, 0.0, self._pace.throughput_s(self._typical.work, now))
+            return Backlog(0.0, 0.0, 0.0, 1, 0.0, self._pace.throughput_s(self._typical, now))
         lane = self._queue.lane(bulk)
-        rank = inf if bulk else rank_of(self._typical.work_of(size), perf_counter(), self._gives_way)
+        rank = inf if bulk else rank_of(self._typical, perf_counter())
         own = lane.load_of(caller, rank)
         more_urgent = self._queue.lane(False).load if bulk else 0
         seconds = partial(self._pace.throughput_s, now=now)
@@ -150,7 +151,8 @@ class Batcher:
             ahead_s=seconds(self._queue.ahead(caller, bulk, rank)) / self._threads,
             callers=len(lane) + (lane.load_of(caller) == 0),
             running_s=self._running_s(now),
-            request_s=seconds(self._typical.work),
+            request_s=seconds(self._typical),
+            all_s=seconds(lane.load + more_urgent) / self._threads,
         )
 
     async def score(
@@ -174,11 +176,12 @@ class Batcher:
             UnavailableError: the batcher is closed.
         """
         loop = asyncio.get_running_loop()
-        job = Job(windows, loop.create_future(), deadline, caller, bulk, gives_way=self._gives_way)
+        job = Job(windows, loop.create_future(), deadline, caller, bulk, yielding=self._yielding)
         self._admit(job, loop.time())
         if not windows:
             return Batched([], 0.0, 0.0)
-        self._typical.note(job, self._queue.turn)
+        news = SMOOTHING if self._typical else 1.0
+        self._typical += news * (min(job.work, self._queue.turn) - self._typical)
         self._queue.add(job)
         self._idle.clear()
         try:
@@ -212,7 +215,7 @@ class Batcher:
         self._executor.shutdown(wait=not self._running)
 
     @property
-    def _gives_way(self) -> float:
+    def _yielding(self) -> float:
         """How much work of a request counts for its place now: under pressure, hardly any, and the first goes first."""
         return LONG * (1 - self.pressure) ** CALM
 

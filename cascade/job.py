@@ -34,7 +34,7 @@ class Job:
     """One request: its windows, what is known of them so far, and a future that ends when all is known.
 
     ``waiting`` holds the indices of the windows that no batch has taken yet, shortest first. ``work`` is what they take
-    together: their tokens, and ``EACH`` for each window; ``total`` is that of all windows, and ``gives_way`` how much
+    together: their tokens, and ``EACH`` for each window; ``total`` is that of all windows, and ``yielding`` how much
     of it counts at most for its place. A ``hurried`` one is tried whatever is guessed of its time. ``turned`` is when
     it was last put to the end. Times are ``time.perf_counter`` seconds, but for ``deadline``: the event loop's.
     """
@@ -44,7 +44,7 @@ class Job:
     deadline: float | None = None
     caller: str = ""
     bulk: bool = False
-    gives_way: float = LONG
+    yielding: float = LONG
     hurried: bool = False
     scores: dict[int, WindowScores] = field(default_factory=dict)
     submitted: float = field(default_factory=time.perf_counter)
@@ -62,7 +62,7 @@ class Job:
     @property
     def rank(self) -> float:
         """See :func:`rank_of`; a text longer than ``LONG`` goes to the end after each of its turns."""
-        return max(rank_of(self.total, self.submitted, self.gives_way), AGING * self.turned)
+        return max(rank_of(self.total, self.submitted, self.yielding), AGING * self.turned)
 
     @property
     def longest(self) -> int:

@@ -2,8 +2,8 @@
 
 - What somebody waits for goes before bulk work; of what goes while both wait, bulk work gets an eighth at least.
 - Callers take turns, whatever the number of their requests. Of one caller's requests the shortest goes first (shortest
-  job first: Phipps 1956), and waiting makes up for length, the sooner the less a :class:`~cascade.job.Job` gives way;
-  a book goes to the end after each of its turns. A flood does not hold up the neighbour, nor a book a sentence.
+  job first: Phipps 1956), and waiting makes up for length, the sooner the less ``Job.yielding`` is; a book goes to the
+  end after each of its turns. A flood does not hold up the neighbour, nor a book a sentence.
 - A batch holds windows of nearly one length only, for padding is paid like text.
 - A request that was given up, or that cannot be scored before its deadline, is dropped unscored.
 """

@@ -2,10 +2,10 @@
 
 A refusal costs next to nothing, as nothing was read or cut into windows yet; so an overloaded server still works at its
 full speed on what it has taken. What it takes it finishes soon, because its queues are kept short: at rest what goes
-before a content may grow to ``PATIENCE_S``, which absorbs chance, and the more was refused lately, the nearer that
-bound is to the target itself. (In a simulation of one core, with lengths as prompts have them, this loses fewer calls
-below capacity than any fixed bound with the same p99 above it, and does not swing as CoDel does.) More goes before a
-long text than before a short one: of the long ones more are refused, and so more are answered in all.
+before a text of average length may grow to ``PATIENCE_S``, which absorbs chance, all there is to ``ALL`` times as much,
+and the more was refused lately, the nearer both bounds are to the target itself. (In a simulation of one core, with
+lengths as prompts have them, this loses fewer calls below capacity than any fixed bound with the same p99 above it, and
+does not swing as CoDel does.)
 
 Who asks for less than its fair share of the queue is taken while a flood is refused. Bulk work waits in a queue of its
 own, behind the rest, and is refused only when that is full.
@@ -32,7 +32,9 @@ from cascade.serve.used import Book
 
 PATIENCE_S = 0.4  # the longest queue of a server that refuses nobody, in seconds of work
 LEAST_PATIENCE = 4.0  # the same in multiples of the target, if that is more
-MEMORY = 0.02  # weight of the newest content in the share of the refused
+ALL = 2.5  # times as much may wait where what is longer than average counts as well: it gives way to what is not
+MEMORY = 0.02  # weight of the newest content in the share of the refused; less, where contents come faster than this:
+MEMORY_S = 0.2  # the share is of so many seconds at least, so that the bounds do not swing on a fast machine
 REPORT_S = 5.0  # between two lines of the log about refusals
 
 log = logging.getLogger(__name__)
@@ -100,9 +102,9 @@ class Admission:
     def _check(self, stages: Mapping[str, Batcher], size: int, call: Call, bulk: bool) -> None:
         if self._is_full(size, bulk):
             raise OverloadedError("too much is under way", RETRY_AFTER_S[0])
-        backlogs = {name: batcher.backlog(call.caller, size=size, bulk=bulk) for name, batcher in stages.items()}
+        backlogs = {name: batcher.backlog(call.caller, bulk=bulk) for name, batcher in stages.items()}
         if not bulk:
-            backlog = self._bound.exceeded(backlogs.values())
+            backlog = self._bound.exceeded(backlogs.values(), monotonic())
             for batcher in stages.values():
                 batcher.pressure = self._bound.refused
             if backlog:
@@ -135,32 +137,37 @@ class Bound:
         target_s: the length under the heaviest load.
 
     Attributes:
-        refused: the share of the latest contents that were refused.
+        refused: the share of the latest contents for which a queue was too long.
     """
 
     def __init__(self, target_s: float) -> None:
         self._target_s = target_s
         self.refused = 0.0
+        self._latest = -inf
 
-    def exceeded(self, backlogs: Iterable[Backlog]) -> Backlog | None:
+    def exceeded(self, backlogs: Iterable[Backlog], now: float) -> Backlog | None:
         """The queue for which the next content of a caller has to come again later, if there is one.
 
-        It takes what the stages have for that caller.
+        It takes what the stages have for that caller, and the time in seconds.
         """
         found = next(filter(self._is_too_long, backlogs), None)
-        self.refused += MEMORY * ((found is not None) - self.refused)
+        weight = min(MEMORY, (now - self._latest) / MEMORY_S)
+        self.refused += weight * ((found is not None) - self.refused)
+        self._latest = now
         return found
 
     def _is_too_long(self, backlog: Backlog) -> bool:
         target = max(self._target_s, backlog.request_s)
         most = max(PATIENCE_S, LEAST_PATIENCE * target)
         bound: float = most ** (1 - self.refused) * target**self.refused
-        if backlog.waiting_s <= bound:
+        of_all = bound * ALL ** (1 - self.refused)
+        excess = max(backlog.waiting_s / bound, backlog.all_s / of_all)
+        if excess <= 1:
             return False
-        return backlog.own_s > bound / backlog.callers or backlog.waiting_s > 2 * bound
+        return backlog.own_s > bound / backlog.callers or excess > 2
 
 
 def _retry_s(backlog: Backlog) -> float:
-    """When what waits before it now will have been scored, in seconds."""
+    """When what waits now will have been scored, in seconds."""
     least, most = RETRY_AFTER_S
-    return min(max(least, backlog.waiting_s + backlog.running_s), most)
+    return min(max(least, backlog.all_s + backlog.running_s), most)

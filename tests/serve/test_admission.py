@@ -16,7 +16,7 @@ import pytest
 from cascade.backlog import Backlog
 from cascade.errors import DeadlineTooShortError, OverloadedError, RateLimitedError
 from cascade.observe.metrics import Metrics
-from cascade.serve.admission import LEAST_PATIENCE, PATIENCE_S, Admission, AdmissionSettings, Bound
+from cascade.serve.admission import ALL, LEAST_PATIENCE, PATIENCE_S, Admission, AdmissionSettings, Bound
 from cascade.serve.identity import Call, Quota
 from cascade.v1.cascade_service_pb2 import BatchCheckRequest
 from cascade.v1.check_pb2 import CheckRequest
@@ -29,58 +29,84 @@ TARGET_S = 0.05
 NOBODY = Call()
 
 
-def backlog(waiting_s=0.0, own_s=None, callers=1, running_s=0.0, request_s=0.0):
+def backlog(waiting_s=0.0, own_s=None, callers=1, running_s=0.0, request_s=0.0, all_s=None):
     own_s = waiting_s if own_s is None else own_s
-    return Backlog(waiting_s, own_s, waiting_s, callers, running_s, request_s)
+    all_s = waiting_s if all_s is None else all_s
+    return Backlog(waiting_s, own_s, waiting_s, callers, running_s, request_s, all_s)
 
 
-def flooded(bound):
-    """Lets nearly everything be refused for a while."""
+class Asked:
+    """A bound that is asked a hundred times a second."""
+
+    def __init__(self):
+        self._bound, self._now = Bound(TARGET_S), 0.0
+
+    def exceeded(self, backlogs):
+        self._now += 0.01
+        return self._bound.exceeded(backlogs, self._now)
+
+
+def flooded():
+    """A bound by which nearly everything was refused for a while."""
+    bound = Asked()
     for _ in range(500):
         bound.exceeded([backlog(100.0)])
     return bound
 
 
 def test_the_more_is_refused_the_shorter_the_queue_is_kept():
-    bound = Bound(TARGET_S)
-    assert not bound.exceeded([backlog(0.9 * PATIENCE_S)])
-    assert bound.exceeded([backlog(1.1 * PATIENCE_S)])
-    flooded(bound)
+    assert not Asked().exceeded([backlog(0.9 * PATIENCE_S)])
+    assert Asked().exceeded([backlog(1.1 * PATIENCE_S)])
+    bound = flooded()
     assert not bound.exceeded([backlog(0.9 * TARGET_S)])
     assert bound.exceeded([backlog(1.5 * TARGET_S)])
 
 
 def test_when_the_flood_has_ended_the_queue_may_grow_again():
-    bound = flooded(Bound(TARGET_S))
+    bound = flooded()
     for _ in range(500):
         assert not bound.exceeded([backlog(0.0)])
     assert not bound.exceeded([backlog(0.9 * PATIENCE_S)])
 
 
+def test_a_burst_of_a_moment_is_no_flood():
+    """A hundred contents within a millisecond say little of the load: the share of the refused is one of time."""
+    bound = Bound(TARGET_S)
+    for number in range(100):
+        bound.exceeded([backlog(100.0)], 1e-5 * number)
+    assert bound.refused < 0.05
+
+
 def test_one_stage_that_refuses_shortens_the_queues_of_all():
     """Else the calls that the second stage has no room for would wait at the first one."""
-    bound = Bound(TARGET_S)
+    bound = Asked()
     for _ in range(500):
         bound.exceeded([backlog(0.0), backlog(100.0)])
     assert bound.exceeded([backlog(1.5 * TARGET_S), backlog(0.0)])
 
 
 def test_what_runs_makes_no_queue_too_long():
-    assert not flooded(Bound(TARGET_S)).exceeded([backlog(0.0, running_s=100.0)])
+    assert not flooded().exceeded([backlog(0.0, running_s=100.0)])
 
 
 def test_a_slow_stage_has_a_longer_queue():
-    bound = flooded(Bound(TARGET_S))
+    bound = flooded()
     assert not bound.exceeded([backlog(1.9 * TARGET_S, request_s=2 * TARGET_S)])
-    assert not Bound(TARGET_S).exceeded([backlog(0.9 * LEAST_PATIENCE, request_s=1.0)])
-    assert Bound(TARGET_S).exceeded([backlog(1.1 * LEAST_PATIENCE, request_s=1.0)])
+    assert not Asked().exceeded([backlog(0.9 * LEAST_PATIENCE, request_s=1.0)])
+    assert Asked().exceeded([backlog(1.1 * LEAST_PATIENCE, request_s=1.0)])
+
+
+def test_long_texts_that_give_way_do_not_keep_short_ones_out_until_they_are_many():
+    assert not Asked().exceeded([backlog(0.1, all_s=2.0 * PATIENCE_S)])
+    assert Asked().exceeded([backlog(0.1, all_s=2.1 * ALL * PATIENCE_S)])
+    assert flooded().exceeded([backlog(0.5 * TARGET_S, all_s=3 * TARGET_S)]), "under a flood they do"
 
 
 def test_a_caller_with_less_than_its_share_is_let_in_while_a_flood_is_not():
     full = 1.5 * TARGET_S
-    assert not flooded(Bound(TARGET_S)).exceeded([backlog(full, own_s=0.0, callers=2)])
-    assert flooded(Bound(TARGET_S)).exceeded([backlog(full, own_s=0.9 * full, callers=2)])
-    assert flooded(Bound(TARGET_S)).exceeded([backlog(2 * full, own_s=0.0, callers=100)]), "many small ones flood too"
+    assert not flooded().exceeded([backlog(full, own_s=0.0, callers=2)])
+    assert flooded().exceeded([backlog(full, own_s=0.9 * full, callers=2)])
+    assert flooded().exceeded([backlog(2 * full, own_s=0.0, callers=100)]), "many small ones flood too"
 
 
 @pytest.mark.parametrize(("load", "most_refused", "most_p99"), [(0.7, 0.001, 4), (0.9, 0.02, 8), (5.0, 0.82, 2.65)])
@@ -103,7 +129,7 @@ def test_a_server_in_a_simulation_serves_what_it_can_and_soon(load, most_refused
             free, busy = max(free, came) + seconds, busy + seconds
             if came > 2:  # the flood is there from the first moment on, and has to be noticed
                 took.append(free - came)
-        if bound.exceeded([backlog(sum(seconds for _, seconds in waiting), request_s=mean)]):
+        if bound.exceeded([backlog(sum(seconds for _, seconds in waiting), request_s=mean)], now):
             refused += 1
         else:
             waiting.append((now, work()))
@@ -111,6 +137,18 @@ def test_a_server_in_a_simulation_serves_what_it_can_and_soon(load, most_refused
     assert refused / 20_000 <= most_refused
     assert took[int(0.99 * len(took))] <= most_p99 * alone[int(0.99 * len(alone))]
     assert busy / now >= 0.99 * min(load, 1.0)
+
+
+class Weighing(FakeStage):
+    """Each window costs time, as on a CPU."""
+
+    def __init__(self, window_s=0.1, **options):
+        super().__init__(**options)
+        self.window_s = window_s
+
+    def score(self, windows):
+        time.sleep(self.window_s * len(windows))
+        return super().score(windows)
 
 
 async def admitting(**settings):
@@ -166,22 +204,42 @@ async def test_a_caller_has_a_rate_of_its_own():
             enter(stack, call=Call(caller="three", quota=Quota(rate=5.0)))
 
 
-async def test_long_texts_that_wait_keep_out_long_ones_who_hear_how_long_they_take_and_no_short_ones():
+async def test_who_is_refused_for_long_texts_that_wait_is_told_how_long_they_take():
     pipeline = fake_pipeline(FakeStage(delay_s=0.02), alone=True)
     stage1 = pipeline.stages["stage1"]
     admission = Admission(AdmissionSettings(), Metrics())
-    book = "a b c d e f g " * 100
-    await stage1.score(stage1.stage.encode(book).windows)
-    books = [asyncio.create_task(stage1.score(stage1.stage.encode(book).windows)) for _ in range(40)]
+    await stage1.score(stage1.stage.encode("hello").windows)
+    books = [asyncio.create_task(stage1.score(stage1.stage.encode("a b c d e f g " * 100).windows)) for _ in range(40)]
     await asyncio.sleep(0)
-    with pytest.raises(OverloadedError) as caught, admission.admit(pipeline.stages, 2 * len(book), NOBODY):
+    with pytest.raises(OverloadedError) as caught, admission.admit(pipeline.stages, 1, NOBODY):
         pass
-    assert caught.value.retry_after_s > 5 * PATIENCE_S
-    with admission.admit(pipeline.stages, len("a b"), NOBODY):
-        pass
+    assert caught.value.retry_after_s > 2 * ALL * PATIENCE_S
     for book in books:
         book.cancel()
     await asyncio.gather(*books, return_exceptions=True)
+    await pipeline.close()
+
+
+async def test_long_texts_that_come_all_at_once_are_counted_while_the_pressure_rises():
+    """The later ones must see those before them, though they are ranked by another measure, and not overtake them."""
+    pipeline = fake_pipeline(Weighing(window_words=126, window_s=0.004), alone=True)
+    stage1 = pipeline.stages["stage1"]
+    admission = Admission(AdmissionSettings(), Metrics())
+    ended = []
+
+    async def ask(number, text):
+        with admission.admit(pipeline.stages, len(text), NOBODY):
+            await stage1.score(stage1.stage.encode(text).windows)
+        ended.append(number)
+
+    for _ in range(10):
+        await ask(0, "word " * 50)
+    found = await asyncio.gather(*(ask(number, "word " * 800) for number in range(200)), return_exceptions=True)
+    taken = [number for number, error in enumerate(found) if error is None]
+    assert {type(error) for error in found} == {type(None), OverloadedError}
+    assert 2 <= len(taken) <= 40, "one takes 30 ms, and 0.4 s are the most that may wait"
+    assert stage1.pressure > 0.0
+    assert ended.index(taken[0]) < len(ended) / 2, "who came first does not end last"
     await pipeline.close()
 
 
@@ -194,22 +252,12 @@ async def test_what_a_deadline_leaves_no_time_for_is_not_even_read():
     texts = ["a", "a b c", "a b c d e f g", "a b c d e f g h i j k l"]  # of lengths too different for one batch
     busy = [asyncio.create_task(stage1.score(stage1.stage.encode(text).windows)) for text in texts]
     await asyncio.sleep(0)
-    with pytest.raises(DeadlineTooShortError), admission.admit(pipeline.stages, 50, Call(deadline=loop.time() + 0.05)):
+    with pytest.raises(DeadlineTooShortError), admission.admit(pipeline.stages, 1, Call(deadline=loop.time() + 0.05)):
         pass
-    with admission.admit(pipeline.stages, 50, Call(deadline=loop.time() + 60)):
+    with admission.admit(pipeline.stages, 1, Call(deadline=loop.time() + 60)):
         pass
     await asyncio.gather(*busy)
     await pipeline.close()
-
-
-class Weighing(FakeStage):
-    """Each window costs time, as on a CPU."""
-
-    window_s = 0.1
-
-    def score(self, windows):
-        time.sleep(self.window_s * len(windows))
-        return super().score(windows)
 
 
 def test_overload_costs_the_admitted_little_and_the_refused_next_to_nothing():
@@ -236,7 +284,7 @@ def test_overload_costs_the_admitted_little_and_the_refused_next_to_nothing():
     served = [seconds for code, seconds, _ in ended if code is CODE.OK]
     refused = [(seconds, call) for code, seconds, call in ended if code is CODE.RESOURCE_EXHAUSTED]
     assert len(served) + len(refused) == 150
-    assert len(served) > 0.6 * offered_s / Weighing.window_s, "a busy machine sleeps longer than it is told to"
+    assert len(served) > 0.6 * offered_s / 0.1, "a busy machine sleeps longer than it is told to"
     assert len(refused) > 50
     assert median(seconds for seconds, _ in refused) < median(served) / 2
     pushback = dict(refused[-1][1].trailing_metadata())["grpc-retry-pushback-ms"]
