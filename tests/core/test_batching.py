@@ -28,7 +28,7 @@ from tests.fakes import FakeStage
 
 def windows(*lengths: int, first: int = 100) -> list[Window]:
     """Windows of the given lengths, each with a first token of its own."""
-    return [Window((first + number, *[7] * (length - 1)), 0, length) for number, length in enumerate(lengths)]
+    return [Window((first + number, *[7] * (length - 1)), 0, 1) for number, length in enumerate(lengths)]
 
 
 class Gate(FakeStage):
